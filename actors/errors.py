@@ -1,0 +1,32 @@
+"""Every error that Perennial raises on purpose.
+
+    PerennialError
+    ├── ConfigError          the configuration or the command line is wrong       exit 2
+    ├── InputUnusableError   the stream cannot be read, or every row is bad        exit 3
+    └── LearningError        a role failed beyond what retries may mend            exit 1
+
+A message says what happened, the value seen, the limit, and what to do. Each class takes one message only, so that
+it survives being pickled between processes.
+"""
+
+
+class PerennialError(Exception):
+    """The root; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class ConfigError(PerennialError):
+    """A key, a value or an argument that cannot be used."""
+
+    exit_code = 2
+
+
+class InputUnusableError(PerennialError):
+    """The stream is missing, empty, unreadable or bad in every row."""
+
+    exit_code = 3
+
+
+class LearningError(PerennialError):
+    """The loop cannot go on: a role kept failing, or no contribution could be accepted."""

@@ -1,0 +1,29 @@
+"""Which model learns."""
+
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from actors.learning.section import Section, setting
+
+
+class ModelConfig(Section):
+    kind: Literal["linear", "mlp", "python"] = setting("mlp", "`linear`, `mlp`, or `python`: a factory of yours.")
+    hidden: list[int] = setting([128, 128], "Widths of the hidden layers of `mlp`.", unit="units")
+    factory: str | None = setting(
+        None,
+        "Kind `python`: dotted path `package.module:function`, called with (inputs, outputs), returning a torch.nn.Module.",
+    )
+    options: dict[str, Any] = setting({}, "Kind `python`: further keyword arguments of the factory.")
+    init_from: str | None = setting(
+        None, "A .safetensors file whose tensors, where name and shape fit, are the weights to start from (transfer)."
+    )
+    freeze: list[str] = setting([], "Patterns of parameter names that are not learned, such as `layers.0.*` (fine-tuning).")
+
+    @model_validator(mode="after")
+    def _factory_goes_with_python(self) -> "ModelConfig":
+        if (self.kind == "python") != (self.factory is not None):
+            raise ValueError("model.factory goes with model.kind: python; set both or neither")
+        if any(width < 1 for width in self.hidden):
+            raise ValueError(f"model.hidden needs widths of at least 1, got {self.hidden}")
+        return self
