@@ -1,0 +1,181 @@
+"""The evaluator: receives predictions from the learner shards and labels from the ingestor's batches; returns scores and
+drift alarms to the supervisor; holds predictions whose labels are not visible yet and the detectors. If it dies, the
+scores and the predictions file of this run end there; learning does not depend on it.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from actors.errors import LearningError
+from actors.learning.drift.config import DriftConfig
+from actors.learning.drift.detector import make_detector
+from actors.learning.drift.error_scale import ErrorScale
+from actors.learning.drift.signal import Signal
+from actors.learning.prequential import ClassificationScore, RegressionScore
+from actors.learning.schema import LabelType
+from actors.learning.task import TaskConfig, TaskKind
+from actors.prediction_join import Columns, PredictionJoin
+from actors.predictions_file import PredictionsFile
+from actors.records import Predictions, RoundBatch
+
+KEPT_ALARMS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A detector that alarmed at a row of the stream."""
+
+    row: int
+    detector: str
+    signal: Signal
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Where the scores stand: accuracy or mean absolute error, None before the first row is scored."""
+
+    scored_rows: int
+    metric: str
+    recent: float | None
+    overall: float | None
+    alarms: tuple[Alarm, ...]  # of this call, in row order
+
+
+class Evaluator:
+    """Scores the head version prequentially and watches its error for drift, in row order within each call.
+
+    A label is used only from the batch in which it becomes visible, and only on predictions that were made before.
+    """
+
+    def __init__(
+        self, task: TaskConfig, drift: DriftConfig, label_type: LabelType, predictions_path: str | None = None
+    ) -> None:
+        self._task = task
+        self._classes: tuple[Any, ...] = ()
+        self._join = PredictionJoin()
+        self._score = RegressionScore() if task.kind is TaskKind.REGRESSION else ClassificationScore()
+        self._error_scale = ErrorScale()
+        self._detectors = [(config, make_detector(config)) for config in drift.detectors]
+        self._alarms: deque[Alarm] = deque(maxlen=KEPT_ALARMS)
+        self._alarm_count = 0
+        self._file = PredictionsFile(predictions_path, label_type, task.kind) if predictions_path else None
+
+    def observe(self, batch: RoundBatch | None, *predictions: Predictions) -> Observation:
+        """Takes the labels that `batch` made visible (None: no new ones) and predictions, of this round or late."""
+        if batch is not None:
+            if len(batch.classes) > len(self._classes):
+                self._classes = batch.classes
+            if batch.train.y_N is not None:
+                self._join.add_labels(batch.train.row_N, batch.train.y_N)
+        for answer in predictions:
+            self._join.add_predictions(self._columns(answer))
+        joined = self._join.take()
+        alarms = self._judge(joined)
+        self._write(joined)
+        self._write(self._join.take_overflow())
+        self._alarms.extend(alarms)
+        self._alarm_count += len(alarms)
+        score = self._score
+        return Observation(score.rows, score.metric, score.recent, score.overall, tuple(alarms))
+
+    def summary(self) -> dict[str, Any]:
+        """The scores so far as JSON: `prequential` over all rows, `recent` over the last 1,000, `drift` the last 1,000."""
+        join = self._join
+        return {
+            "role": "head",
+            "prequential": self._score.to_json(),
+            "recent": self._score.recent_json(),
+            "drift": [
+                {"row": alarm.row, "detector": alarm.detector, "signal": str(alarm.signal), "action": "none"}
+                for alarm in self._alarms
+            ],
+            "drift_events": self._alarm_count,
+            "rows": {
+                "tested": join.accepted_predictions,
+                "scored": self._score.rows,
+                "waiting_predictions": join.waiting_predictions,
+                "waiting_labels": join.waiting_labels,
+                "repeated_predictions": join.repeated_predictions,
+                "repeated_labels": join.repeated_labels,
+                "dropped_predictions": join.dropped_predictions,
+                "dropped_labels": join.dropped_labels,
+            },
+        }
+
+    def finish(self) -> None:
+        """Writes what still waits, without a label, and closes the predictions file. The scores stay as they are."""
+        if self._file is not None:
+            self._write(self._join.take_waiting())
+            self._file.close()
+            self._file = None
+
+    def _columns(self, answer: Predictions) -> Columns:
+        rows = len(answer.row_N)
+        columns = {
+            "row": answer.row_N,
+            "version": np.full(rows, answer.version, dtype=np.int64),
+            "shard": np.full(rows, answer.shard, dtype=np.int32),
+        }
+        if self._task.kind is TaskKind.REGRESSION:
+            if answer.value_N is None:
+                raise ValueError(f"shard {answer.shard} answered {rows} rows of a regression without estimates")
+            return columns | {"value": answer.value_N}
+        if answer.code_N is None or answer.probability_NK is None:
+            raise ValueError(f"shard {answer.shard} answered {rows} rows of a classification without codes or probabilities")
+        highest = int(answer.code_N.max(initial=-1))
+        if highest >= len(self._classes):
+            raise LearningError(
+                f"shard {answer.shard} predicted class code {highest} with version {answer.version}, but only "
+                f"{len(self._classes)} classes have been seen; its weights belong to another stream: start with --fresh"
+            )
+        return columns | {"code": answer.code_N, "probability": answer.probability_NK}
+
+    def _judge(self, joined: Columns) -> list[Alarm]:
+        """Scores joined rows and feeds the detectors; the alarms in row order."""
+        row_N, label_N = joined["row"], joined["label"]
+        if len(row_N) == 0:
+            return []
+        if isinstance(self._score, RegressionScore):
+            self._score.update(row_N, label_N, joined["value"])
+            with np.errstate(over="ignore"):
+                judged_N, error_N = self._error_scale.scale(joined["value"].astype(np.float64) - label_N, label_N)
+            row_N = row_N[judged_N]
+        else:
+            self._score.update(row_N, label_N, joined["code"], joined["probability"])
+            error_N = (joined["code"] != label_N).astype(np.float64)
+        alarms = [
+            Alarm(int(row_N[i]), config.kind, config.signal)
+            for config, detector in self._detectors
+            for i in detector.update_many(error_N if config.signal is Signal.ERROR else 1.0 - error_N)
+        ]
+        return sorted(alarms, key=lambda alarm: alarm.row)
+
+    def _write(self, rows: Columns) -> None:
+        """Appends predictions to the file, with their labels where `rows` has any."""
+        if self._file is None or len(rows["row"]) == 0:
+            return
+        if "value" in rows:
+            prediction = self._numbers(rows["value"])
+            confidence = pa.nulls(len(rows["row"]), pa.float32())
+            label = self._numbers(rows["label"]) if "label" in rows else pa.nulls(len(rows["row"]), self._file.value_type)
+        else:
+            code_N, probability_NK = rows["code"], rows["probability"]
+            prediction = self._class_values(code_N)
+            confidence_N = probability_NK.max(axis=1, initial=-np.inf).astype(np.float32)
+            confidence = pa.array(confidence_N, pa.float32(), mask=(code_N < 0) | ~np.isfinite(confidence_N))
+            label = self._class_values(rows["label"] if "label" in rows else np.full(len(code_N), -1))
+        self._file.write(rows["row"], prediction, confidence, label, rows["version"], rows["shard"])
+
+    @staticmethod
+    def _numbers(value_N: np.ndarray) -> pa.Array:
+        return pa.array(value_N.astype(np.float64), mask=np.isnan(value_N))
+
+    def _class_values(self, code_N: np.ndarray) -> pa.Array:
+        """Classes as the user writes them, null for code -1."""
+        assert self._file is not None
+        classes = pa.array(list(self._classes), self._file.value_type)
+        return classes.take(pa.array(code_N, pa.int64(), mask=code_N < 0))

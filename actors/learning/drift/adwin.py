@@ -1,0 +1,129 @@
+"""ADWIN: a window that grows while its mean holds still, and alarms when two parts of it disagree.
+
+Bifet and Gavalda, "Learning from Time-Changing Data with Adaptive Windowing", SDM 2007 (ADWIN2, section 3.2).
+"""
+
+from math import log, sqrt
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from actors.learning.drift.signal import Direction, Signal
+from actors.learning.section import Section, setting
+
+
+class AdwinConfig(Section):
+    signal: ClassVar[Signal] = Signal.ERROR
+
+    kind: Literal["adwin"] = setting("adwin", "Adaptive windowing: compares every older part of a window with the rest.")
+    delta: float = setting(0.002, "Chance of a false alarm at one look; smaller alarms later and more seldom.", gt=0, lt=1)
+    clock: int = setting(32, "Looks for a change once in so many rows.", unit="rows", ge=1)
+    max_buckets: int = setting(5, "Buckets of each size; more find a change's row more exactly and cost more.", ge=2)
+    min_window_rows: int = setting(5, "Neither part of the window may be smaller than this.", unit="rows", ge=1)
+    grace_rows: int = setting(10, "Looks for no change before so many rows.", unit="rows", ge=1)
+    direction: Direction = setting(Direction.BOTH, "`up` alarms only when the error rises, not when the model gets better.")
+
+
+class Adwin:
+    """Sums of 2^level values each, at most `max_buckets` a level: O(log n) memory for a window of n values.
+
+    As in River's ADWIN, the window starts again from nothing after a cut, where the paper drops its older part only:
+    the rows of the alarms are River's, to the bit, for any stream. Nothing is ever removed from the middle, so the
+    buckets need no variances of their own; the window's is kept with Welford's update.
+    """
+
+    def __init__(self, config: AdwinConfig) -> None:
+        self._config = config
+        self._forget()
+
+    def _forget(self) -> None:
+        self._levels: list[list[float]] = [[]]  # oldest sum first in each; level i holds sums of 2^i values
+        self._width = 0
+        self._total = 0.0
+        self._squares = 0.0  # sum of squared deviations from the mean
+
+    @property
+    def width(self) -> int:
+        """Values in the window."""
+        return self._width
+
+    def update_many(self, values_N: np.ndarray) -> list[int]:
+        alarms: list[int] = []
+        clock = self._config.clock
+        values: list[float] = np.asarray(values_N, dtype=np.float64).tolist()
+        at = 0
+        while at < len(values):
+            stop = min(len(values), at + clock - self._width % clock)
+            self._insert(values[at:stop])
+            at = stop
+            if self._width % clock == 0 and self._width > self._config.grace_rows:
+                change = self._cut()
+                if change:
+                    self._forget()
+                    if self._config.direction in (Direction.BOTH, Direction.UP if change > 0 else Direction.DOWN):
+                        alarms.append(at - 1)
+        return alarms
+
+    def _insert(self, values: list[float]) -> None:
+        width, total, squares, levels = self._width, self._total, self._squares, self._levels
+        full, newest = self._config.max_buckets + 1, levels[0]
+        for value in values:
+            if width:
+                deviation = value - total / width
+                squares += width * deviation * deviation / (width + 1)
+            width += 1
+            total += value
+            newest.append(value)
+            if len(newest) == full:
+                self._compress(full)
+        self._width, self._total, self._squares = width, total, squares
+
+    def _compress(self, full: int) -> None:
+        levels = self._levels
+        for i, level in enumerate(levels):
+            if len(level) < full:
+                return
+            if i + 1 == len(levels):
+                levels.append([])
+            levels[i + 1].append(level[0] + level[1])
+            del level[:2]
+
+    def _cut(self) -> float:
+        """How much the newer part's mean exceeds the older's at the first cut, oldest first, whose bound is passed; or 0."""
+        n, least = self._width, self._config.min_window_rows
+        confidence = log(2 * log(n) / self._config.delta)
+        variance, linear = self._squares / n, 2 / 3 * confidence
+        older_n, newer_n, older, newer = 0, n, 0.0, self._total
+        for i in range(len(self._levels) - 1, -1, -1):
+            size = 1 << i
+            for total in self._levels[i]:
+                older_n += size
+                newer_n -= size
+                older += total
+                newer -= total
+                if newer_n < least:
+                    return 0.0
+                if older_n < least:
+                    continue
+                gap = older / older_n - newer / newer_n
+                m = 1.0 / (older_n - least + 1) + 1.0 / (newer_n - least + 1)
+                distance = abs(gap)
+                # the bound of eq. 3.1 has two terms; most cuts fail the cheap one
+                if distance > linear * m and distance > sqrt(2 * m * variance * confidence) + linear * m:
+                    return -gap
+        return 0.0
+
+    def to_state(self) -> dict[str, Any]:
+        return {
+            "levels": [list(level) for level in self._levels],
+            "width": self._width,
+            "total": self._total,
+            "squares": self._squares,
+        }
+
+    @classmethod
+    def from_state(cls, config: AdwinConfig, state: dict[str, Any]) -> "Adwin":
+        adwin = cls(config)
+        adwin._levels = [list(level) for level in state["levels"]]
+        adwin._width, adwin._total, adwin._squares = state["width"], state["total"], state["squares"]
+        return adwin

@@ -1,0 +1,96 @@
+"""What a running system says about itself: one snapshot for the live screen, `perennial status` and `/status`."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class RunState(StrEnum):
+    STARTING = "starting"
+    LEARNING = "learning"
+    IDLE = "idle"  # waiting for rows to arrive
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """Rows of the stream so far; `offsets` is the next offset of each partition."""
+
+    kind: str
+    rows: int = 0  # read, good and bad
+    tested: int = 0
+    trained: int = 0
+    quarantined: int = 0
+    offsets: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PrequentialStatus:
+    """`metric` is accuracy or mae; None before the first row is scored."""
+
+    metric: str = "accuracy"
+    overall: float | None = None
+    recent: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AliasStatus:
+    production: int | None = None
+    shadow: int | None = None
+    previous: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DriftStatus:
+    events: int = 0
+    last_row: int | None = None
+    last_detector: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceStatus:
+    """The case for promoting the shadow: an e-value over so many labels."""
+
+    e_value: float | None = None
+    labels: int | None = None
+    decision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ActorHealth:
+    """`busy_fraction` is the share of the last moments it spent working, 0 to 1; None where it is not measured."""
+
+    name: str
+    role: str
+    pid: int | None
+    node: str | None
+    alive: bool
+    restarts: int = 0
+    busy_fraction: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`seconds` since the start of this run; `rows_per_s` over the last moments; `head` the newest version."""
+
+    name: str
+    state: RunState
+    seconds: float
+    stream: StreamStatus
+    rows_per_s: float = 0.0
+    prequential: PrequentialStatus = field(default_factory=PrequentialStatus)
+    aliases: AliasStatus = field(default_factory=AliasStatus)
+    head: int | None = None
+    drift: DriftStatus = field(default_factory=DriftStatus)
+    evidence: EvidenceStatus = field(default_factory=EvidenceStatus)
+    actors: tuple[ActorHealth, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `perennial status --json`."""
+        document = asdict(self)
+        document["state"] = str(self.state)
+        document["stream"]["offsets"] = dict(self.stream.offsets)
+        document["actors"] = [asdict(actor) for actor in self.actors]
+        return document

@@ -1,0 +1,221 @@
+"""The evaluator: which prediction meets which label, in what order, and what is remembered of it."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors import prediction_join
+from actors.errors import LearningError
+from actors.evaluator import Alarm, Evaluator
+from actors.learning.drift.adwin import Adwin, AdwinConfig
+from actors.learning.drift.config import DriftConfig
+from actors.learning.drift.signal import Signal
+from actors.learning.schema import LabelType
+from actors.learning.task import TaskConfig, TaskKind
+from actors.records import Predictions, RoundBatch, Rows
+
+REGRESSION = TaskConfig(kind=TaskKind.REGRESSION)
+
+
+def rows(row_N, y_N=None) -> Rows:
+    row_N = np.asarray(row_N, dtype=np.int64)
+    return Rows(row_N, np.zeros((len(row_N), 1), dtype=np.float32), None if y_N is None else np.asarray(y_N))
+
+
+def batch(train_row_N=(), y_N=(), test_row_N=(), classes=("cat", "dog")) -> RoundBatch:
+    """A round in which the labels `y_N` of `train_row_N` become visible."""
+    y_N = np.asarray(y_N, dtype=np.int64) if len(y_N) == 0 else y_N
+    return RoundBatch(0, rows(test_row_N), rows(train_row_N, y_N), classes)
+
+
+def classified(row_N, code_N, shard=0, version=1, classes=2) -> Predictions:
+    """Predictions at 0.75 for the code, the rest shared out."""
+    code_N = np.asarray(code_N, dtype=np.int64)
+    probability_NK = np.full((len(code_N), classes), 0.25 / max(1, classes - 1), dtype=np.float32)
+    probability_NK[code_N >= 0, code_N[code_N >= 0]] = 0.75
+    return Predictions(shard, version, np.asarray(row_N, dtype=np.int64), code_N, probability_NK, None)
+
+
+def estimated(row_N, value_N, shard=0, version=1) -> Predictions:
+    return Predictions(shard, version, np.asarray(row_N), None, None, np.asarray(value_N, dtype=np.float32))
+
+
+def evaluator(path=None, task=None, label_type=LabelType.STRING, drift=None) -> Evaluator:
+    return Evaluator(task or TaskConfig(), drift or DriftConfig(), label_type, None if path is None else str(path))
+
+
+def test_a_prediction_is_scored_only_when_its_label_becomes_visible():
+    e = evaluator()
+    assert e.observe(batch(test_row_N=[0, 1]), classified([0, 1], [0, 0])).scored_rows == 0
+    seen = e.observe(batch([0], [0]))
+    assert (seen.scored_rows, seen.overall, seen.metric) == (1, 1.0, "accuracy")
+    assert e.observe(batch([1], [1])).overall == 0.5
+    assert e.summary()["rows"]["waiting_predictions"] == 0
+
+
+def test_a_label_that_comes_before_its_prediction_waits_for_it():
+    e = evaluator()
+    assert e.observe(batch([0, 1, 2], [0, 1, 0]), classified([0, 2], [0, 0])).scored_rows == 2
+    assert e.summary()["rows"]["waiting_labels"] == 1
+    assert e.observe(None, classified([1], [1], shard=1)).scored_rows == 3
+
+
+def test_shards_are_scored_together_in_row_order():
+    error_N = np.repeat([0, 1], [600, 200])
+    row_N = np.arange(800)
+    e = evaluator()
+    seen = e.observe(
+        batch(row_N, np.zeros(800, dtype=np.int64)),
+        classified(row_N[1::2], error_N[1::2], shard=1),
+        classified(row_N[::2], error_N[::2], shard=0),
+    )
+    assert [alarm.row for alarm in seen.alarms] == Adwin(AdwinConfig()).update_many(error_N.astype(float)) != []
+
+
+def test_an_alarm_names_the_row_of_the_stream_the_detector_and_what_it_watched():
+    row_N = 5000 + 3 * np.arange(1000)
+    error_N = np.repeat([0, 1], 500)
+    e = evaluator(drift=DriftConfig(detectors=["window_mean", "ddm"]))
+    seen = e.observe(batch(row_N, np.zeros(1000, dtype=np.int64)), classified(row_N, error_N))
+    assert seen.alarms[:2] == (
+        Alarm(5000 + 3 * 500, "ddm", Signal.ERROR),
+        Alarm(5000 + 3 * 505, "window_mean", Signal.SCORE),
+    )
+    assert e.summary()["drift"][0] == {"row": 6500, "detector": "ddm", "signal": "error", "action": "none"}
+
+
+def test_only_the_first_prediction_of_a_row_counts_even_after_its_label_came():
+    e = evaluator()
+    e.observe(batch(), classified([0, 1, 1], [0, 0, 1], version=1), classified([1], [1], version=2))
+    assert e.observe(batch([0, 1], [0, 0]), classified([0], [1])).overall == 1.0
+    assert e.observe(batch([1], [1]), classified([0, 1], [1, 1])).scored_rows == 2
+    counts = e.summary()["rows"]
+    assert (counts["tested"], counts["repeated_predictions"], counts["repeated_labels"]) == (2, 5, 1)
+    assert counts["waiting_predictions"] == counts["waiting_labels"] == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), total=st.integers(1, 60), delay=st.integers(0, 20))
+def test_the_scores_are_the_same_whenever_shards_answer(data, total, delay):
+    rng = np.random.default_rng(total)
+    y_N, code_N = rng.integers(0, 3, total), rng.integers(-1, 3, total)
+    e = evaluator()
+    answered_in = np.array([data.draw(st.integers(0, 8)) for _ in range(total)])
+    for call in range(9):
+        labelled = np.arange(total)[np.arange(total) * 6 // total + delay % 3 == call]
+        answered = np.flatnonzero(answered_in == call)
+        e.observe(
+            batch(labelled, y_N[labelled], classes=("a", "b", "c")),
+            classified(answered, code_N[answered], shard=call % 2, classes=3),
+        )
+    summary = e.summary()
+    assert summary["rows"]["scored"] == total
+    assert summary["prequential"]["accuracy"] == pytest.approx((y_N == code_N).mean())
+
+
+def test_what_waits_for_too_long_is_dropped_oldest_first_and_counted(monkeypatch, tmp_path):
+    monkeypatch.setattr(prediction_join, "WAITING_ROWS", 10)
+    e = evaluator(tmp_path / "p.parquet")
+    e.observe(batch(), classified(np.arange(25), np.zeros(25)))
+    e.observe(batch(np.arange(25), np.zeros(25, dtype=np.int64)))
+    e.finish()
+    counts = e.summary()["rows"]
+    assert (counts["tested"], counts["scored"], counts["dropped_predictions"], counts["dropped_labels"]) == (25, 10, 15, 5)
+    table = pq.read_table(tmp_path / "p.parquet")
+    assert sorted(table["row"].to_pylist()) == list(range(25))
+    assert table["label"].null_count == 15
+
+
+def test_waiting_predictions_of_many_classes_are_bounded_by_their_bytes(monkeypatch):
+    monkeypatch.setattr(prediction_join, "WAITING_BYTES", 100_000)
+    e = evaluator()
+    names = tuple(str(k) for k in range(1000))
+    e.observe(batch(classes=names), classified(np.arange(100), np.arange(100), classes=1000))
+    assert 20 <= e.summary()["rows"]["waiting_predictions"] <= 25
+
+
+def test_a_prediction_for_a_row_long_done_with_is_dropped_rather_than_kept_for_ever(monkeypatch):
+    monkeypatch.setattr(prediction_join, "REMEMBERED_ROWS", 10)
+    e = evaluator()
+    e.observe(batch(np.arange(100), np.zeros(100, dtype=np.int64)), classified(np.arange(100), np.zeros(100)))
+    e.observe(None, classified([5, 95], [0, 0]))
+    counts = e.summary()["rows"]
+    assert (counts["dropped_predictions"], counts["repeated_predictions"], counts["waiting_predictions"]) == (1, 1, 0)
+
+
+def test_the_file_has_every_prediction_once_with_classes_as_the_user_writes_them(tmp_path):
+    path = tmp_path / "p.parquet"
+    e = evaluator(path)
+    e.observe(batch(classes=()), classified([0], [-1], version=0, classes=0))
+    e.observe(batch([0, 1], [1, 0]), classified([2, 1], [1, 0], shard=3, version=4))
+    e.finish()
+    e.finish()
+    assert pq.read_table(path).to_pylist() == [
+        {"row": 0, "prediction": None, "confidence": None, "label": "dog", "version": 0, "shard": 0},
+        {"row": 1, "prediction": "cat", "confidence": 0.75, "label": "cat", "version": 4, "shard": 3},
+        {"row": 2, "prediction": "dog", "confidence": 0.75, "label": None, "version": 4, "shard": 3},
+    ]
+
+
+def test_the_accuracy_can_be_recomputed_from_the_file(tmp_path):
+    rng = np.random.default_rng(0)
+    e = evaluator(tmp_path / "p.parquet", label_type=LabelType.INTEGER)
+    for start in range(0, 1000, 100):
+        row_N = np.arange(start, start + 100)
+        e.observe(
+            batch(row_N, rng.integers(0, 2, 100), classes=(7, 9)), classified(row_N, rng.integers(0, 2, 100), version=start)
+        )
+    e.finish()
+    table = pq.read_table(tmp_path / "p.parquet").to_pydict()
+    right = [p == y for p, y in zip(table["prediction"], table["label"], strict=True)]
+    assert set(table["label"]) == {7, 9}
+    assert np.mean(right) == e.summary()["prequential"]["accuracy"]
+
+
+def test_a_regression_is_scored_by_its_errors_and_its_file_has_no_confidence(tmp_path):
+    e = evaluator(tmp_path / "p.parquet", REGRESSION, LabelType.INTEGER)
+    seen = e.observe(batch([0, 1, 2], np.array([1.0, 2.0, 3.0]), classes=()), estimated([0, 1, 2], [1.5, 2.5, np.nan]))
+    assert (seen.metric, seen.overall, seen.scored_rows) == ("mae", 0.5, 3)
+    e.finish()
+    table = pq.read_table(tmp_path / "p.parquet").to_pydict()
+    assert table["prediction"] == [1.5, 2.5, None]
+    assert table["label"] == [1.0, 2.0, 3.0]
+    assert table["confidence"] == [None] * 3
+
+
+def test_a_regression_whose_errors_grow_raises_an_alarm():
+    rng = np.random.default_rng(1)
+    y_N = rng.normal(100, 20, 4000)
+    value_N = y_N + rng.normal(0, np.repeat([2.0, 6.0], 2000))
+    e = evaluator(task=REGRESSION, label_type=LabelType.FLOAT)
+    seen = e.observe(batch(np.arange(4000), y_N, classes=()), estimated(np.arange(4000), value_N))
+    assert [2000 < alarm.row < 2200 for alarm in seen.alarms] == [True]
+
+
+def test_the_summary_is_json_and_remembers_the_last_thousand_alarms(monkeypatch):
+    e = evaluator(drift=DriftConfig(detectors=[{"kind": "window_mean", "window_rows": 1, "threshold": 0.5}]))
+    row_N = np.arange(5000)
+    e.observe(batch(row_N, np.zeros(5000, dtype=np.int64)), classified(row_N, row_N % 2))
+    summary = json.loads(json.dumps(e.summary(), allow_nan=False))
+    assert summary["drift_events"] > 1000
+    assert len(summary["drift"]) == 1000
+    assert summary["drift"][-1]["row"] >= 4996
+    assert {"prequential", "recent", "role", "rows"} <= set(summary)
+
+
+def test_a_class_code_nobody_has_seen_stops_the_run_with_its_reason():
+    with pytest.raises(LearningError, match=r"shard 3 predicted class code 5 .* only 2 classes"):
+        evaluator().observe(batch(), classified([0], [5], shard=3, classes=6))
+
+
+def test_what_is_kept_does_not_hold_on_to_the_arrays_it_came_in():
+    codes, row_N = np.zeros(3, dtype=np.int64), np.arange(3)
+    answer = classified(row_N, codes)
+    e = evaluator()
+    e.observe(batch(), answer)
+    answer.code_N[:] = 1  # the object store may reuse this memory
+    assert e.observe(batch(np.arange(3), np.zeros(3, dtype=np.int64))).overall == 1.0
