@@ -1,0 +1,292 @@
+"""The ingestor: from the source to rounds of clean, encoded rows.
+
+Receives the supervisor's call for the next round. Returns the round's rows, for the object store, and a small header with
+their offsets. Holds its place in the stream and the rows whose labels are not visible yet. If it dies, another is started
+at the `position` of the last header that was learned: sources are re-readable, so nothing is lost.
+"""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from actors.errors import InputUnusableError
+from actors.learner_config import LearnersConfig
+from actors.learning.encoding import RowEncoder
+from actors.learning.lineage import OffsetRange
+from actors.learning.task import TaskConfig, TaskKind
+from actors.quarantine import Quarantine
+from actors.records import RoundBatch, RoundHeader, Rows, StreamDescription, StreamPosition
+from actors.sources.config import SourceKind, StreamConfig
+from actors.sources.inference import infer_schema
+from actors.sources.open_source import open_source
+from actors.sources.source import BadRow, SourceChunk
+from actors.sources.validation import RowValidator
+
+logger = logging.getLogger(__name__)
+
+# A stream of which every one of so many first rows is bad is not the stream that was meant.
+_HOPELESS_ROWS = 10_000
+
+
+@dataclass(slots=True)
+class _Segment:
+    """Clean rows of one partition whose labels nobody has seen yet."""
+
+    partition: str
+    row_N: np.ndarray
+    offset_N: np.ndarray
+    x_ND: np.ndarray
+    labels: Any  # list, or float64 [N]
+
+    def __len__(self) -> int:
+        return len(self.row_N)
+
+    def split(self, at: int) -> tuple["_Segment", "_Segment"]:
+        parts = [
+            _Segment(self.partition, self.row_N[s], self.offset_N[s], self.x_ND[s], self.labels[s])
+            for s in (slice(None, at), slice(at, None))
+        ]
+        return parts[0], parts[1]
+
+
+class Ingestor:
+    """`clock` and `wait(seconds)` are the outside's time, injected."""
+
+    def __init__(
+        self,
+        stream: StreamConfig,
+        task: TaskConfig,
+        learners: LearnersConfig,
+        seed: int,
+        storage: str,
+        clock: Callable[[], float],
+        wait: Callable[[float], None],
+        position: StreamPosition | None = None,
+    ) -> None:
+        self._stream, self._task, self._clock, self._wait = stream, task, clock, wait
+        self._round_rows = learners.rows_per_round * learners.shards
+        self._round_wait_s = learners.round_wait_s
+        source = open_source(stream, task, seed)
+        self._schema = infer_schema(source.sample(), stream, task)
+        self._validator = RowValidator(self._schema, task)
+        self._inputs = RowEncoder(self._schema).width
+        self._quarantine = Quarantine(storage)
+        given = tuple(task.classes) if isinstance(task.classes, list) else ()
+        start = position or StreamPosition({}, 0, 0, given, {})
+        self._code: dict[Any, int] = {label: code for code, label in enumerate(start.classes)}
+        self._quarantined: Counter[str] = Counter(start.quarantined)
+        self._next_offsets = dict(start.offsets)  # of the next row to be trained
+        self._trained_row = start.row
+        self._row = start.row  # number of the next row to be read
+        self._tested_row = start.tested_row
+        self._chunks: Iterator[SourceChunk | None] | None = source.read(start.offsets)
+        self._untested: deque[_Segment] = deque()
+        self._unlabelled: deque[_Segment] = deque()  # tested, their labels not visible yet
+        self._unannounced: deque[tuple[int, OffsetRange]] = deque()  # what was read, by the number of its first row
+        self._bad: deque[tuple[int, BadRow]] = deque()  # refused rows that no round has passed yet
+        self._rate = stream.synthetic.rate_rows_per_s if stream.kind is SourceKind.SYNTHETIC else None
+        self._started: float | None = None
+        self._handed_out = 0
+        self._last: tuple[int, tuple[RoundBatch, RoundHeader]] | None = None
+
+    def describe(self) -> StreamDescription:
+        return StreamDescription(self._schema, self._inputs, tuple(self._code))
+
+    def next_round(self, number: int) -> tuple[RoundBatch, RoundHeader]:
+        """Up to `rows_per_round` rows for each shard; fewer where the stream has no more for now. A repeat repeats the answer.
+
+        Raises InputUnusableError where the stream cannot be read, or has nothing but bad rows.
+        """
+        if self._last and self._last[0] == number:
+            return self._last[1]
+        self._fill()
+        test = self._take(self._untested, self._ready_rows())
+        if test:
+            self._tested_row = int(test[-1].row_N[-1]) + 1
+            self._unlabelled.extend(test)
+        is_over = self._chunks is None and not self._untested
+        if is_over:
+            self._tested_row = self._row
+        visible_row = self._row if is_over else self._tested_row - self._stream.label_delay_rows
+        train = self._take(self._unlabelled, self._round_rows, before_row=visible_row)
+        answer = self._round(number, test, train)
+        self._handed_out += len(answer[0].test)
+        self._last = (number, answer)
+        return answer
+
+    def finish(self) -> dict[str, int]:
+        """Writes out what is buffered; returns the quarantined rows per reason."""
+        self._quarantine.close()
+        return dict(self._quarantined)
+
+    # --- reading
+
+    def _fill(self) -> None:
+        """Reads until a round is full, the stream ends, or nothing more comes within `round_wait_s`."""
+        deadline = self._clock() + self._round_wait_s
+        while True:
+            chunk = None
+            if self._chunks is not None and self._buffered_rows() < self._round_rows:
+                try:
+                    chunk = next(self._chunks)
+                except StopIteration:
+                    self._end()
+            if chunk is not None:
+                self._take_in(chunk)
+                continue
+            left = deadline - self._clock()
+            if (
+                self._ready_rows() >= self._round_rows
+                or left <= 0
+                or (self._chunks is None and self._ready_rows() == self._buffered_rows())
+            ):
+                return
+            self._wait(min(left, 0.02))
+
+    def _buffered_rows(self) -> int:
+        return sum(map(len, self._untested))
+
+    def _ready_rows(self) -> int:
+        """Rows that may go into the next round: what is buffered, as far as the configured pace allows."""
+        ready = min(self._buffered_rows(), self._round_rows)
+        if self._rate is None:
+            return ready
+        self._started = self._clock() if self._started is None else self._started
+        return max(0, min(ready, int(self._rate * (self._clock() - self._started)) - self._handed_out))
+
+    def _end(self) -> None:
+        self._chunks = None
+        if self._row and self._row == sum(self._quarantined.values()) + len(self._bad):
+            raise InputUnusableError(self._hopeless("every row of the stream"))
+
+    def _take_in(self, chunk: SourceChunk) -> None:
+        rows, bad = self._validator.check(chunk)
+        to_row = self._row - chunk.start  # from an offset of this chunk to the number of its row
+        self._row += chunk.stop - chunk.start
+        fresh_offset = max(chunk.start, self._tested_row - to_row)  # below it: read again after a restart
+        if fresh_offset < chunk.stop:
+            self._unannounced.append((fresh_offset + to_row, OffsetRange(chunk.partition, fresh_offset, chunk.stop)))
+        bad = [row for row in bad if row.offset >= fresh_offset]
+        if bad:
+            self._refuse(bad, to_row)
+        if not len(rows.offset_N):
+            return
+        segment = _Segment(chunk.partition, rows.offset_N + to_row, rows.offset_N, rows.x_ND, rows.labels)
+        again, fresh = segment.split(int(np.searchsorted(segment.row_N, self._tested_row)))
+        if len(again):
+            self._unlabelled.append(again)
+        if len(fresh):
+            self._untested.append(fresh)
+
+    def _refuse(self, bad: list[BadRow], to_row: int) -> None:
+        if self._stream.on_bad_row == "stop":
+            first = bad[0]
+            raise InputUnusableError(
+                f"row {first.offset} of {first.partition}: {first.message} "
+                "(stream.on_bad_row is `stop`; `quarantine` would set such rows aside and go on)"
+            )
+        self._bad.extend((row.offset + to_row, row) for row in bad)
+        refused = sum(self._quarantined.values()) + len(self._bad)
+        if self._row >= _HOPELESS_ROWS and self._row == refused:
+            raise InputUnusableError(self._hopeless(f"every one of the first {self._row} rows"))
+
+    def _hopeless(self, what: str) -> str:
+        self._settle(self._row)
+        self._quarantine.flush()
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self._quarantined.most_common())
+        return (
+            f"{what} was refused ({reasons}). The schema taken from its beginning is {self._schema}. "
+            "Look at the reasons in storage/quarantine; set stream.columns or stream.label_type where the schema is wrong."
+        )
+
+    # --- handing out
+
+    def _take(self, queue: deque[_Segment], rows: int, before_row: int | None = None) -> list[_Segment]:
+        taken: list[_Segment] = []
+        while queue and rows > 0:
+            segment = queue.popleft()
+            at = min(rows, len(segment))
+            if before_row is not None:
+                at = min(at, int(np.searchsorted(segment.row_N, before_row)))
+            now, later = segment.split(at)
+            if len(later):
+                queue.appendleft(later)
+            if not len(now):
+                break
+            taken.append(now)
+            rows -= len(now)
+        return taken
+
+    def _round(self, number: int, test: list[_Segment], train: list[_Segment]) -> tuple[RoundBatch, RoundHeader]:
+        spans = tuple(span for segment in train for span in _runs(segment))
+        for segment in train:
+            self._next_offsets[segment.partition] = int(segment.offset_N[-1]) + 1
+            self._trained_row = int(segment.row_N[-1]) + 1
+        train_rows = self._rows(train, labelled=True)
+        if self._stream.label_delay_rows == 0:
+            test_rows = Rows(train_rows.row_N, train_rows.x_ND, None)
+        else:
+            test_rows = self._rows(test, labelled=False)
+        read, quarantined = self._settle(self._tested_row)
+        batch = RoundBatch(number, test_rows, train_rows, tuple(self._code))
+        header = RoundHeader(
+            round=number,
+            test_rows=len(test_rows),
+            train_rows=len(train_rows),
+            train_spans=spans,
+            read=read,
+            quarantined=quarantined,
+            position=StreamPosition(
+                dict(self._next_offsets), self._trained_row, self._tested_row, tuple(self._code), dict(self._quarantined)
+            ),
+            is_last=self._chunks is None and not self._untested and not self._unlabelled,
+        )
+        return batch, header
+
+    def _settle(self, before_row: int) -> tuple[tuple[OffsetRange, ...], tuple[OffsetRange, ...]]:
+        """Announces what was read before row `before_row`, and quarantines the bad rows of it."""
+        read: list[OffsetRange] = []
+        while self._unannounced and self._unannounced[0][0] < before_row:
+            first_row, offsets = self._unannounced.popleft()
+            stop = min(offsets.stop, offsets.start + before_row - first_row)
+            read.append(OffsetRange(offsets.partition, offsets.start, stop))
+            if stop < offsets.stop:
+                self._unannounced.appendleft((before_row, OffsetRange(offsets.partition, stop, offsets.stop)))
+        bad: list[BadRow] = []
+        while self._bad and self._bad[0][0] < before_row:
+            bad.append(self._bad.popleft()[1])
+        self._quarantine.add(bad)
+        self._quarantined.update(str(row.reason) for row in bad)
+        return tuple(read), tuple(OffsetRange(row.partition, row.offset, row.offset + 1) for row in bad)
+
+    def _rows(self, segments: list[_Segment], *, labelled: bool) -> Rows:
+        y_N = self._coded(segments) if labelled else None
+        if not segments:
+            return Rows(np.zeros(0, np.int64), np.zeros((0, self._inputs), np.float32), y_N)
+        return Rows(np.concatenate([s.row_N for s in segments]), np.concatenate([s.x_ND for s in segments]), y_N)
+
+    def _coded(self, segments: list[_Segment]) -> np.ndarray:
+        """Labels as the model takes them. A class gets its code here, when the first label that names it becomes visible."""
+        if self._task.kind is TaskKind.REGRESSION:
+            return np.concatenate([np.asarray(s.labels, np.float64) for s in segments]) if segments else np.zeros(0)
+        codes = [self._code.setdefault(label, len(self._code)) for segment in segments for label in segment.labels]
+        if len(self._code) > self._task.max_classes:
+            raise InputUnusableError(
+                f"label {self._schema.label!r} has taken more than {self._task.max_classes} values. If it is a number to be "
+                "estimated, set task.kind: regression; if these are classes, raise task.max_classes."
+            )
+        return np.array(codes, np.int64)
+
+
+def _runs(segment: _Segment) -> list[OffsetRange]:
+    """The runs of consecutive offsets in a segment."""
+    breaks = np.flatnonzero(np.diff(segment.offset_N) != 1) + 1
+    bounds = [0, *breaks.tolist(), len(segment)]
+    return [
+        OffsetRange(segment.partition, int(segment.offset_N[a]), int(segment.offset_N[b - 1]) + 1) for a, b in pairwise(bounds)
+    ]

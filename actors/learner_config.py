@@ -1,0 +1,46 @@
+"""How the learner shards work."""
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from actors.learning.optimizers import OptimizerConfig
+from actors.learning.section import Section, setting
+
+
+class LearnerResources(Section):
+    cpus: float = setting(1.0, "CPUs that Ray reserves for each shard.", unit="CPUs", ge=0)
+    gpus: float = setting(0.0, "GPUs that Ray reserves for each shard; above 0 the shard learns on CUDA.", unit="GPUs", ge=0)
+
+
+class LearnersConfig(Section):
+    shards: int = setting(2, "Learner shards that work in parallel.", ge=1, le=1024)
+    micro_batch_rows: int = setting(32, "Rows that are predicted, then learned in one step.", unit="rows", ge=1)
+    round_rows: int | Literal["auto"] = setting(
+        "auto",
+        "Rows of each shard between two versions: small is fresh, large is fast; auto: micro_batch_rows² / 8, at least 256.",
+        unit="rows",
+    )
+    round_wait_s: float = setting(
+        0.25, "How long a round of a live stream waits to fill up before it goes with what has come.", unit="seconds", gt=0
+    )
+    round_timeout_s: float = setting(
+        60.0,
+        "Deadline of a round: a shard that has not answered is left out and its rows are learned later.",
+        unit="seconds",
+        gt=0,
+    )
+    optimizer: OptimizerConfig = setting(OptimizerConfig, "How a step changes the weights.")
+    resources: LearnerResources = setting(LearnerResources, "What Ray reserves for each shard.")
+
+    @model_validator(mode="after")
+    def _round_rows_is_positive(self) -> "LearnersConfig":
+        if self.round_rows != "auto" and self.round_rows < 1:
+            raise ValueError(f"learners.round_rows is {self.round_rows}: give at least 1 row, or auto")
+        return self
+
+    @property
+    def rows_per_round(self) -> int:
+        """Rows of one shard in one round."""
+        # The larger the step the faster the rows go by, and the larger the round has to be for its fixed cost to stay small.
+        return max(256, self.micro_batch_rows**2 // 8) if self.round_rows == "auto" else self.round_rows

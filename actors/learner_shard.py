@@ -1,0 +1,96 @@
+"""A learner shard: one local round of test-then-train at a time.
+
+Receives Work and a version from the supervisor, rows from the ingestor and replayed rows from a replay shard, both through
+the object store. Returns its change, its predictions and a receipt. Holds nothing between rounds but a warm model: if it
+dies it is started again and the same work is given to it on the same version, which gives the same answer.
+"""
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from actors.learner_config import LearnersConfig
+from actors.learning.consolidation import delta_norm
+from actors.learning.learner import Learner, LocalRound
+from actors.learning.models.config import ModelConfig
+from actors.learning.state import LocalChange, ModelState
+from actors.learning.task import TaskConfig, TaskKind
+from actors.records import Predictions, Receipt, ReplaySample, RoundBatch, Work
+
+
+class LearnerShard:
+    def __init__(
+        self,
+        model: ModelConfig,
+        learners: LearnersConfig,
+        task: TaskConfig,
+        inputs: int,
+        seed: int,
+        initial: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        # Two threads on one step of a small model are slower than one, and up to a hundred times so beside a busy neighbour.
+        torch.set_num_threads(1)
+        self._seed = seed
+        self._label_type = np.float64 if task.kind is TaskKind.REGRESSION else np.int64
+        self._learner = Learner(
+            model,
+            learners.optimizer,
+            task,
+            inputs,
+            seed=seed,
+            shards=learners.shards,
+            initial=initial,
+            device="cuda" if learners.resources.gpus > 0 else "cpu",
+        )
+        self._warm_up(inputs)
+
+    def _warm_up(self, inputs: int) -> None:
+        """A throw-away step: torch loads a second's worth of code at the first one. The first `load` forgets it."""
+        x_ND, y_N = np.zeros((2, inputs), np.float32), np.zeros(2, self._label_type)
+        self._learner.train(x_ND, y_N)
+
+    def learn(
+        self, work: Work, base: ModelState, batch: RoundBatch, replay: ReplaySample | None
+    ) -> tuple[LocalChange, Predictions, Receipt]:
+        started = time.perf_counter()
+        torch.set_flush_denormal(True)  # a property of the thread, and this is not the one of the constructor
+        assert batch.train.y_N is not None
+        # Dropout and the like draw from torch's generator: the same work draws the same, wherever it is repeated.
+        torch.manual_seed(hash((self._seed, work.round, work.shard)) & 0x7FFF_FFFF)
+        self._learner.load(base)
+        answer = self._learner.round(
+            LocalRound(
+                test_row_N=batch.test.row_N,
+                test_x_ND=batch.test.x_ND,
+                train_row_N=batch.train.row_N,
+                train_x_ND=batch.train.x_ND,
+                train_y_N=batch.train.y_N,
+                test_slices=work.test_slices,
+                train_slices=work.train_slices,
+                label_delay_rows=work.label_delay_rows,
+                replay_x_ND=replay.x_ND[: work.replay_rows] if replay else None,
+                replay_y_N=replay.y_N[: work.replay_rows] if replay else None,
+            )
+        )
+        change = self._learner.change(classes=batch.classes)
+        row_n = [batch.test.row_N[start:stop] for start, stop in work.test_slices]
+        predictions = Predictions(
+            shard=work.shard,
+            version=work.base_version,
+            row_N=np.concatenate(row_n) if row_n else np.zeros(0, np.int64),
+            code_N=answer.code_N,
+            probability_NK=answer.probability_NK,
+            value_N=answer.value_N,
+        )
+        receipt = Receipt(
+            work=work,
+            tested_rows=len(predictions.row_N),
+            trained_rows=change.rows,
+            replayed_rows=min(len(replay.y_N), work.replay_rows) if replay else 0,
+            mean_loss=change.mean_loss,
+            delta_norm=delta_norm(base, change),
+            busy_s=time.perf_counter() - started,
+        )
+        return change, predictions, receipt

@@ -1,0 +1,142 @@
+"""What crosses from one process to another. Shapes: N rows, D encoded features, K classes known so far."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from actors.learning.dealing import Slice
+from actors.learning.lineage import OffsetRange
+from actors.learning.schema import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Good rows of one partition after another, in stream order.
+
+    row_N: int64, the number of the row in the stream, quarantined rows counted too, strictly ascending.
+    x_ND: float32, encoded; NaN where a value is missing.
+    y_N: int64 class codes, or float64 for regression; None while the labels are not visible.
+    """
+
+    row_N: np.ndarray
+    x_ND: np.ndarray
+    y_N: np.ndarray | None
+
+    def __post_init__(self) -> None:
+        n = len(self.row_N)
+        if self.x_ND.ndim != 2 or len(self.x_ND) != n or (self.y_N is not None and len(self.y_N) != n):
+            labels = None if self.y_N is None else len(self.y_N)
+            raise ValueError(f"rows, features and labels disagree: {n}, {self.x_ND.shape}, {labels}")
+
+    def __len__(self) -> int:
+        return len(self.row_N)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamDescription:
+    """What the ingestor found out about the stream before its first row."""
+
+    schema: Schema
+    inputs: int  # width of an encoded row
+    classes: tuple[Any, ...]  # those that the configuration gives; more may appear
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPosition:
+    """Where to continue reading so that nothing is lost and nothing learned twice.
+
+    Rows from `offsets` on have not been handed out for training. Those with a number below `tested_row` have been
+    predicted already, and the bad ones among them are in quarantine.
+    """
+
+    offsets: Mapping[str, int]
+    row: int  # number of the row at `offsets`
+    tested_row: int
+    classes: tuple[Any, ...]
+    quarantined: Mapping[str, int]  # reason -> rows before `tested_row`
+
+
+@dataclass(frozen=True, slots=True)
+class RoundBatch:
+    """One round of the stream: rows to predict, and rows whose labels have become visible by its end.
+
+    With `stream.label_delay_rows: 0` the two are the same rows and share their arrays. `classes[code]` is the class as
+    the user wrote it; it knows only classes of labels that are visible.
+    """
+
+    round: int
+    test: Rows
+    train: Rows
+    classes: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundHeader:
+    """What the supervisor needs of a round; the rows themselves stay in the object store.
+
+    `train_spans` are the runs of offsets of the train rows, in their order; `read` and `quarantined` the offsets that
+    were read, and refused, since the round before.
+    """
+
+    round: int
+    test_rows: int
+    train_rows: int
+    train_spans: tuple[OffsetRange, ...]
+    read: tuple[OffsetRange, ...]
+    quarantined: tuple[OffsetRange, ...]
+    position: StreamPosition
+    is_last: bool  # the stream is over and every label has been handed out
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One shard's part of a round. The id makes a repeated answer recognisable."""
+
+    contribution_id: str
+    round: int
+    shard: int
+    base_version: int
+    test_slices: tuple[Slice, ...]
+    train_slices: tuple[Slice, ...]
+    trained: tuple[OffsetRange, ...]
+    label_delay_rows: int
+    replay_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What a learner shard answered for its test rows, before their labels could touch anything.
+
+    code_N: int64, -1 while no class is known; None for regression, where value_N holds the estimate.
+    probability_NK: float32, None for regression.
+    """
+
+    shard: int
+    version: int
+    row_N: np.ndarray
+    code_N: np.ndarray | None
+    probability_NK: np.ndarray | None
+    value_N: np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySample:
+    """Rows drawn from a replay shard: x_ND float32, y_N as in Rows."""
+
+    x_ND: np.ndarray
+    y_N: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A shard's word that work is done, small enough to travel by itself."""
+
+    work: Work
+    tested_rows: int
+    trained_rows: int
+    replayed_rows: int
+    mean_loss: float
+    delta_norm: float
+    busy_s: float

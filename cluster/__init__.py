@@ -1,0 +1,1 @@
+"""The job: configuration, launch, supervision and the command line."""

@@ -1,0 +1,160 @@
+"""Finding or starting the Ray cluster, and finding a running system in it."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from actors.errors import ConfigError, LearningError
+from actors.status import RunState, Snapshot
+from cluster.config import PerennialConfig
+
+_CALL_TIMEOUT_S = 15.0
+_TOKEN_FILE = Path("~/.ray/auth_token")
+
+
+def use_token_if_there_is_one() -> None:
+    """Lets Ray's clients send the token that a cluster of this user asks for; without it they fail with no clear word.
+
+    To be called before Ray is imported. An explicit RAY_AUTH_MODE stays as it is.
+    """
+    has_token = (
+        any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")) or _TOKEN_FILE.expanduser().exists()
+    )
+    if has_token:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def is_in_job() -> bool:
+    """Whether this process is the entrypoint of a Ray job: its cluster is then the one that runs it."""
+    return "RAY_JOB_ID" in os.environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+@contextmanager
+def cluster(config: PerennialConfig) -> Iterator[None]:
+    """Ray, connected; what was started here ends here."""
+    address = "auto" if is_in_job() and config.ray.address == "local" else config.ray.address
+    if address != "local":
+        use_token_if_there_is_one()
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "namespace": None, "configure_logging": False}
+    if address == "local":
+        r = config.ray
+        options |= {
+            "num_cpus": r.num_cpus,
+            "include_dashboard": r.dashboard,
+            "object_store_memory": r.object_store_memory_bytes,
+            "_metrics_export_port": r.metrics_export_port,
+        }
+        options |= {"dashboard_port": r.dashboard_port} if r.dashboard else {}
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(_unreachable(address, error)) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _unreachable(address: str, error: Exception) -> str:
+    if address == "local":
+        return f"Ray cannot be started on this machine: {error}"
+    return (
+        f"no Ray cluster can be joined at {address!r} ({error}). Does it run, and is that the port of its head (`ray "
+        "start --head --port`)? If it asks for a token, put it into ~/.ray/auth_token or name its file: RAY_AUTH_TOKEN_PATH."
+    )
+
+
+class RunFile:
+    """A note in `storage` that says where the run that writes to it lives, so that `perennial status` finds it."""
+
+    def __init__(self, storage: str) -> None:
+        self._path = None if "://" in storage else Path(storage) / "run.json"
+
+    def write(self, address: str) -> None:
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_text(json.dumps({"pid": os.getpid(), "address": address}))
+
+    def remove(self) -> None:
+        if self._path is not None and self._mine():
+            self._path.unlink(missing_ok=True)
+
+    def address(self) -> str | None:
+        """The cluster of a run that is alive on this machine."""
+        note = self._read()
+        if note is None or not Path(f"/proc/{note['pid']}").exists():
+            return None
+        return str(note["address"])
+
+    def _mine(self) -> bool:
+        note = self._read()
+        return note is not None and note["pid"] == os.getpid()
+
+    def _read(self) -> dict[str, Any] | None:
+        if self._path is None or not self._path.exists():
+            return None
+        try:
+            note: dict[str, Any] = json.loads(self._path.read_text())
+        except (OSError, ValueError):
+            return None
+        return note
+
+
+@contextmanager
+def _version_manager(address: str, config: PerennialConfig) -> Iterator[Any]:
+    """The desk of the running system of this name."""
+    use_token_if_there_is_one()
+    import ray
+
+    from cluster.launch import VERSION_MANAGER, namespace_of
+
+    found = RunFile(config.storage).address() if address in {"auto", "local"} else None
+    try:
+        ray.init(address=found or ("auto" if address == "local" else address), log_to_driver=False, configure_logging=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise LearningError(_unreachable(found or address, error)) from error
+    try:
+        yield ray.get_actor(VERSION_MANAGER, namespace=namespace_of(config.name))
+    except ValueError as error:
+        raise LearningError(
+            f"no system named {config.name!r} runs on the cluster at {found or address!r}: start one with `perennial run`, "
+            "or name another (--set name=...)"
+        ) from error
+    finally:
+        ray.shutdown()
+
+
+def fetch_status(address: str, config: PerennialConfig) -> Snapshot:
+    """The running system's latest snapshot. Raises LearningError where none can be had."""
+    with _version_manager(address, config) as desk:
+        import ray
+
+        snapshot: Snapshot | None = ray.get(desk.status.remote(), timeout=_CALL_TIMEOUT_S)
+    if snapshot is None:
+        raise LearningError(f"system {config.name!r} is still starting; ask again in a few seconds")
+    return snapshot
+
+
+def request_stop(address: str, config: PerennialConfig, timeout_s: float) -> None:
+    """Asks the running system to end, and waits until it has. Raises LearningError where it has not by `timeout_s`."""
+    with _version_manager(address, config) as desk:
+        import ray
+        from ray.exceptions import RayActorError, RaySystemError
+
+        deadline = time.monotonic() + timeout_s
+        ray.get(desk.request_stop.remote(), timeout=_CALL_TIMEOUT_S)
+        while time.monotonic() < deadline:
+            try:
+                snapshot = ray.get(desk.status.remote(), timeout=_CALL_TIMEOUT_S)
+            except (RayActorError, RaySystemError):
+                return
+            if snapshot is not None and snapshot.state is RunState.STOPPED:
+                return
+            time.sleep(0.2)
+    raise LearningError(f"system {config.name!r} has not stopped within {timeout_s:g} s; `perennial status` shows what it does")

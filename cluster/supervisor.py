@@ -1,0 +1,263 @@
+"""The supervisor: runs the learning loop to its end, and keeps account of it for status, metrics and the report."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import ray
+from ray import ObjectRef
+from ray.exceptions import RayActorError
+
+from actors.errors import LearningError
+from actors.evaluator import Observation
+from actors.learning.versioning import Outcome, RowCounts
+from actors.status import AliasStatus, DriftStatus, PrequentialStatus, RunState, Snapshot, StreamStatus
+from cluster.config import PerennialConfig
+from cluster.health import HealthWatch
+from cluster.launch import Launcher, System
+from cluster.loop import LearningLoop, Progressed
+from cluster.metrics import Metrics
+
+_CALL_TIMEOUT_S = 60.0
+_CURVE_POINTS = 512
+
+
+class Curve:
+    """At most 512 points of something that goes on for ever: when full, every second one is dropped."""
+
+    def __init__(self) -> None:
+        self._points: list[tuple[float, float]] = []
+        self._stride, self._skipped = 1, 0
+
+    def add(self, x: float, y: float) -> None:
+        self._skipped += 1
+        if self._skipped < self._stride:
+            return
+        self._skipped = 0
+        self._points.append((x, y))
+        if len(self._points) >= _CURVE_POINTS:
+            self._points, self._stride = self._points[1::2], self._stride * 2
+
+    def named(self, x: str, y: str) -> list[dict[str, float]]:
+        return [{x: a, y: b} for a, b in self._points]
+
+
+@dataclass(slots=True)
+class _ShardTotals:
+    rows: int = 0
+    replayed: int = 0
+    busy_s: float = 0.0
+
+
+class Supervisor:
+    """`show` gets every snapshot; `should_stop` says whether the user wants to end."""
+
+    def __init__(
+        self,
+        config: PerennialConfig,
+        launcher: Launcher,
+        system: System,
+        show: Callable[[Snapshot], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._config, self._system, self._show, self._should_stop = config, system, show, should_stop
+        self._loop = LearningLoop(config, launcher, system, self._tick)
+        self._health = HealthWatch(system.members)
+        self._metrics = Metrics(config.name)
+        self._started = self._last_tick = time.monotonic()
+        self._learning_from: float | None = None
+        self._learning_until = self._started
+        self._state = RunState.STARTING
+        self._tested = self._trained = self._quarantined = self._drift_events = self._refused = 0
+        self._quarantined_by_reason: dict[str, int] = {}
+        self._offsets: dict[str, int] = {}
+        self._read = 0
+        self._last_alarm: tuple[int, str] | None = None
+        self._seen_observation: Observation | None = None
+        self._shards = [_ShardTotals() for _ in system.learners]
+        self._throughput, self._versions = Curve(), Curve()
+        self._freshness_s: deque[float] = deque(maxlen=10_000)
+        self._recent_rows: deque[tuple[float, int]] = deque([(self._started, 0)], maxlen=100)
+        self._known_restarts: dict[str, int] = {}
+        self._stop_answer: ObjectRef | None = None
+        self._stop_requested = False
+
+    # --- the run
+
+    def run(self) -> None:
+        """Until the stream is over or somebody wants to stop. Raises PerennialError where the loop cannot go on."""
+        self._learning_from = time.monotonic()
+        while self._loop.has_work and not (self._should_stop() or self._stop_requested):
+            done = self._loop.step()
+            if done is not None:
+                self._account(done)
+            self._state = RunState.LEARNING if done else RunState.IDLE
+            self._tick()
+        self._learning_until = time.monotonic()
+        self._state = RunState.STOPPING
+        self._loop.finish()
+        self._note_observation()
+        self._tick(at_once=True)
+
+    def end(self) -> dict[str, Any]:
+        """Closes what is open and returns the report."""
+        system = self._system
+        try:
+            self._quarantined_by_reason = ray.get(system.ingestor.handle.finish.remote(), timeout=_CALL_TIMEOUT_S)
+            ray.get(system.evaluator.handle.finish.remote(), timeout=_CALL_TIMEOUT_S)
+            summary, counts = ray.get(
+                [system.evaluator.handle.summary.remote(), system.version_manager.handle.counts.remote()],
+                timeout=_CALL_TIMEOUT_S,
+            )
+        except RayActorError as error:
+            raise LearningError(f"a role died while the run was being closed, its report is lost: {error}") from error
+        self._state = RunState.STOPPED
+        self._tick(at_once=True)
+        return self._report(summary, counts)
+
+    def _report(self, summary: dict[str, Any], counts: RowCounts) -> dict[str, Any]:
+        seconds = self._learning_until - (self._learning_from or self._started)
+        busy_s = max(seconds, 1e-9)
+        freshness = np.array(self._freshness_s) if self._freshness_s else np.array([np.nan])
+        return {
+            "name": self._config.name,
+            "seconds": seconds,
+            "rows": {
+                "read": counts.read,
+                "tested": summary["rows"]["tested"],
+                "trained": counts.learned,
+                "quarantined": counts.quarantined,
+                "lost": counts.lost,
+                "duplicated": counts.duplicated,
+                "quarantined_by_reason": self._quarantined_by_reason,
+            },
+            "rows_per_s": counts.learned / busy_s,
+            "prequential": summary["prequential"],
+            "recent": summary["recent"],
+            "versions": {
+                "head": self._loop.version,
+                "production": None,
+                "shadow": None,
+                "promoted": 0,
+                "rejected": self._refused,
+                "rolled_back": 0,
+                "curve": self._versions.named("row", "version"),
+            },
+            "drift": summary["drift"],
+            "learners": [
+                {"shard": shard, "rows": t.rows, "replayed_rows": t.replayed, "busy_fraction": min(1.0, t.busy_s / busy_s)}
+                for shard, t in enumerate(self._shards)
+            ],
+            "replay": [{"shard": shard, "rows": h.rows, "bytes": h.nbytes} for shard, h in enumerate(self._loop.holdings)],
+            "freshness_s": {
+                "p50": float(np.percentile(freshness, 50)),
+                "p95": float(np.percentile(freshness, 95)),
+                "max": float(freshness.max()),
+                "of": "head",
+            },
+            "throughput": {"curve": self._throughput.named("seconds", "rows")},
+            "actors": [asdict(actor) for actor in self._health.actors()],
+            "config": self._config.model_dump(mode="json"),
+        }
+
+    # --- account
+
+    def _account(self, done: Progressed) -> None:
+        m, now = self._metrics, time.monotonic()
+        replayed = 0
+        for receipt in done.receipts:
+            shard = self._shards[receipt.work.shard]
+            shard.rows += receipt.trained_rows
+            shard.replayed += receipt.replayed_rows
+            shard.busy_s += receipt.busy_s
+            replayed += receipt.replayed_rows
+            self._tested += receipt.tested_rows
+            self._health.worked(f"learner-{receipt.work.shard}", receipt.busy_s)
+        position = done.header.position
+        read = max(position.tested_row, self._read)
+        m.count(m.rows, read - self._read, stage="read")
+        m.count(m.rows, sum(r.tested_rows for r in done.receipts), stage="tested")
+        m.count(m.rows, done.commit.rows - self._trained, stage="trained")
+        m.count(m.rows, replayed, stage="replayed")
+        for reason, rows in position.quarantined.items():
+            m.count(m.quarantined_rows, rows - self._quarantined_by_reason.get(reason, 0), reason=reason)
+        self._quarantined_by_reason = dict(position.quarantined)
+        self._read, self._trained, self._quarantined = read, done.commit.rows, sum(position.quarantined.values())
+        self._offsets = dict(position.offsets)
+        for judgement in done.commit.judgements:
+            m.count(m.versions, 1, outcome=str(judgement.outcome))
+            self._refused += judgement.outcome is Outcome.REFUSED
+        m.version.set(done.commit.version, {"alias": "head"})
+        m.observe_round("learn", max((r.busy_s for r in done.receipts), default=0.0))
+        m.observe_round("commit", done.commit_s)
+        m.observe_round("whole", done.round_s)
+        for at, holding in enumerate(self._loop.holdings):
+            m.replay_rows.set(holding.rows, {"shard": str(at)})
+            m.replay_bytes.set(holding.nbytes, {"shard": str(at)})
+        self._freshness_s.append(done.round_s)
+        self._throughput.add(now - (self._learning_from or now), self._trained)
+        self._versions.add(read, done.commit.version)
+        self._stop_requested |= done.commit.stop_requested
+        self._note_observation()
+
+    def _note_observation(self) -> None:
+        seen = self._loop.observation
+        if seen is None or seen is self._seen_observation:
+            return
+        self._seen_observation = seen
+        for alarm in seen.alarms:
+            self._metrics.count(self._metrics.drift_events, 1, detector=alarm.detector, signal=str(alarm.signal))
+            self._drift_events += 1
+            self._last_alarm = (alarm.row, alarm.detector)
+        if seen.recent is not None:
+            self._metrics.score.set(seen.recent, {"metric": seen.metric, "version_role": "head"})
+
+    # --- telling
+
+    def _tick(self, at_once: bool = False) -> None:
+        now = time.monotonic()
+        if not at_once and now - self._last_tick < self._config.monitor.status_every_s:
+            return
+        self._last_tick = now
+        self._health.ask()
+        for name, restarts in self._health.restarts.items():
+            self._metrics.count(self._metrics.actor_restarts, restarts - self._known_restarts.get(name, 0), actor=name)
+            self._known_restarts[name] = restarts
+        self._recent_rows.append((now, self._tested))
+        snapshot = self._snapshot(now)
+        self._hear_stop()
+        self._stop_answer = self._system.version_manager.handle.publish_status.remote(snapshot)
+        self._show(snapshot)
+
+    def _hear_stop(self) -> None:
+        if self._stop_answer is not None and ray.wait([self._stop_answer], timeout=0)[0]:
+            with suppress(RayActorError):  # the loop meets a dead version manager at its next commit, and says so
+                self._stop_requested |= bool(ray.get(self._stop_answer, timeout=1.0))
+            self._stop_answer = None
+
+    def _snapshot(self, now: float) -> Snapshot:
+        then, rows = next(((t, r) for t, r in self._recent_rows if t >= now - 10.0), self._recent_rows[-1])
+        seen = self._seen_observation
+        return Snapshot(
+            name=self._config.name,
+            state=self._state,
+            seconds=now - self._started,
+            stream=StreamStatus(
+                kind=str(self._config.stream.kind),
+                rows=self._read,
+                tested=self._tested,
+                trained=self._trained,
+                quarantined=self._quarantined,
+                offsets=self._offsets,
+            ),
+            rows_per_s=(self._tested - rows) / max(now - then, 1e-9) if now > then else 0.0,
+            prequential=PrequentialStatus(seen.metric, seen.overall, seen.recent) if seen else PrequentialStatus(),
+            aliases=AliasStatus(),
+            head=self._loop.version,
+            drift=DriftStatus(self._drift_events, *(self._last_alarm or (None, None))),
+            actors=self._health.actors(),
+        )
