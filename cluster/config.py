@@ -1,0 +1,150 @@
+"""The configuration of a run: the sections of all parts, each defined beside its owner, put together and loaded."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from actors.errors import ConfigError
+from actors.learner_config import LearnersConfig
+from actors.learning.consolidation import ConsolidationConfig
+from actors.learning.drift.config import DriftConfig
+from actors.learning.models.config import ModelConfig
+from actors.learning.replay import ReplayConfig
+from actors.learning.section import Section, setting
+from actors.learning.task import TaskConfig
+from actors.sources.config import StreamConfig
+from cluster.config_keys import Key, keys_of
+from cluster.config_problems import kind_of, problems_of
+from cluster.config_text import yaml_of
+from cluster.config_yaml import parse_yaml
+from cluster.monitor_section import MonitorConfig
+from cluster.ray_section import RayConfig
+
+_STEP = re.compile(r"([^.\[\]]+)((?:\[[0-9]+\])*)")
+
+
+class PerennialConfig(Section):
+    name: str = setting(
+        "perennial",
+        "Keeps systems on one cluster apart: a lower-case letter, then up to 39 lower-case letters, digits, - or _.",
+        pattern=r"^[a-z][a-z0-9_\-]{0,39}$",
+    )
+    storage: str = setting(
+        "storage",
+        "Where versions and events are kept: a folder, or a pyarrow filesystem URI (file://, s3://, gs://).",
+        min_length=1,
+    )
+    seed: int = setting(1, "All randomness is drawn from it.", ge=0, le=2**32 - 1)
+    ray: RayConfig = setting(RayConfig, "The Ray cluster.")
+    stream: StreamConfig = setting(StreamConfig, "The rows to learn from.")
+    task: TaskConfig = setting(TaskConfig, "What is learned from a label.")
+    model: ModelConfig = setting(ModelConfig, "Which model learns.")
+    learners: LearnersConfig = setting(LearnersConfig, "The learner shards, and how they learn.")
+    replay: ReplayConfig = setting(ReplayConfig, "Experience replay: remembered rows, learned again beside new ones.")
+    consolidation: ConsolidationConfig = setting(ConsolidationConfig, "How the shards' contributions become one version.")
+    drift: DriftConfig = setting(DriftConfig, "How a change of the stream is noticed, and what is done about it.")
+    monitor: MonitorConfig = setting(MonitorConfig, "What a running system tells of itself.")
+
+
+def load_config(path: Path | None, overrides: Sequence[str] = ()) -> PerennialConfig:
+    """The configuration in the YAML file at `path` (None: the defaults), with `overrides` such as `learners.shards=4` applied.
+
+    Raises ConfigError that names every problem at once, one line each.
+    """
+    document = {} if path is None else _read(path)
+    for override in overrides:
+        _apply(document, override)
+    for name, info in PerennialConfig.model_fields.items():
+        if document.get(name, ...) is None and isinstance(info.annotation, type) and issubclass(info.annotation, Section):
+            document[name] = {}  # a section whose keys are all commented out
+    error = None
+    try:
+        config = PerennialConfig.model_validate(document)
+    except ValidationError as refused:
+        error = refused
+    problems = problems_of(error, document, documented_keys())
+    if not problems:
+        return config
+    origin = "the configuration" if path is None else str(path)
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    where = f"{origin} with --set" if overrides else origin
+    raise ConfigError(f"{where}: {count}\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+@cache
+def documented_keys() -> tuple[Key, ...]:
+    """Every key that a configuration may have."""
+    return tuple(keys_of(PerennialConfig))
+
+
+def render_config(config: PerennialConfig) -> str:
+    """The configuration as YAML that loads again, with the meaning, type, unit and default of every key in comments."""
+    return yaml_of(config)
+
+
+def digest(config: PerennialConfig) -> str:
+    """SHA-256, in hex, of what the configuration says, however it was written."""
+    document = json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(document.encode()).hexdigest()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: there is no such file; name another with --config, or write one with `perennial config > {path}`"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as a UTF-8 text file: {error}") from error
+    document = parse_yaml(text, str(path))
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: got {kind_of(document)}, wanted a mapping of sections such as `learners:`")
+    return document
+
+
+def _apply(document: dict[str, Any], override: str) -> None:
+    """Writes `a.b[0].c=value` into `document`, making the mappings on the way; what is no key is found by the validation."""
+    path, equals, text = override.partition("=")
+    steps = _steps(path.strip())
+    if not equals or not steps:
+        raise ConfigError(f'--set {override!r}: wanted KEY=VALUE with dots between sections, for example "learners.shards=4"')
+    value = parse_yaml(text, f"--set {override!r}")
+    at: Any = document
+    for step, after in pairwise(steps):
+        if isinstance(at, dict) and isinstance(after, str) and not isinstance(at.get(step), dict):
+            at[step] = {}
+        at = _under(at, step, override)
+    if isinstance(steps[-1], int):
+        _under(at, steps[-1], override)
+    elif not isinstance(at, dict):
+        raise ConfigError(f"--set {override!r}: what is there is {kind_of(at)}, which has no key {steps[-1]!r}")
+    at[steps[-1]] = value
+
+
+def _under(at: Any, step: str | int, override: str) -> Any:
+    if isinstance(at, dict) and isinstance(step, str):
+        return at.get(step)
+    if isinstance(at, list) and isinstance(step, int) and step < len(at):
+        return at[step]
+    raise ConfigError(f"--set {override!r}: there is no item [{step}], what is there is {kind_of(at)}; set the whole list")
+
+
+def _steps(path: str) -> list[str | int]:
+    steps: list[str | int] = []
+    for part in path.split("."):
+        match = _STEP.fullmatch(part)
+        if match is None:
+            return []
+        steps.append(match[1])
+        steps.extend(int(index) for index in re.findall(r"[0-9]+", match[2]))
+    return steps
