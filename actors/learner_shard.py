@@ -78,7 +78,7 @@ class LearnerShard:
         row_n = [batch.test.row_N[start:stop] for start, stop in work.test_slices]
         predictions = Predictions(
             shard=work.shard,
-            version=work.base_version,
+            version=base.version,
             row_N=np.concatenate(row_n) if row_n else np.zeros(0, np.int64),
             code_N=answer.code_N,
             probability_NK=answer.probability_NK,
@@ -86,6 +86,7 @@ class LearnerShard:
         )
         receipt = Receipt(
             work=work,
+            base_version=base.version,
             tested_rows=len(predictions.row_N),
             trained_rows=change.rows,
             replayed_rows=min(len(replay.y_N), work.replay_rows) if replay else 0,

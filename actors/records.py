@@ -97,7 +97,6 @@ class Work:
     contribution_id: str
     round: int
     shard: int
-    base_version: int
     test_slices: tuple[Slice, ...]
     train_slices: tuple[Slice, ...]
     trained: tuple[OffsetRange, ...]
@@ -134,6 +133,7 @@ class Receipt:
     """A shard's word that work is done, small enough to travel by itself."""
 
     work: Work
+    base_version: int
     tested_rows: int
     trained_rows: int
     replayed_rows: int

@@ -6,8 +6,8 @@ the shards' vectors. If it dies, the supervisor starts another from its last `sn
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from actors.learning.consolidation import ConsolidationConfig, Contribution, consolidate, refusal
 from actors.learning.state import LocalChange, ModelState
@@ -31,7 +31,9 @@ class Commit:
 
     version: int
     rows: int
+    receipts: tuple[Receipt, ...]
     judgements: tuple[Judgement, ...]
+    seconds: float  # spent on consolidating
     stop_requested: bool
 
 
@@ -42,17 +44,24 @@ class VersionManager:
         self._states: dict[int, ModelState] = {0: initial}
         self._status: Snapshot | None = None
         self._stop_requested = False
+        self._offsets: Mapping[str, int] = {}
 
     def saw(self, header: RoundHeader) -> None:
         """Takes note of what the ingestor has read."""
         self._history.saw(header.read, header.quarantined)
+        self._offsets = header.position.offsets
 
-    def commit(self, header: RoundHeader, receipts: tuple[Receipt, ...], *changes: LocalChange) -> tuple[Commit, ModelState]:
+    def commit(self, header: RoundHeader, *contributions: Receipt | LocalChange) -> tuple[Commit, ModelState]:
         """Computes a candidate from the acceptable contributions, checks it, and only then makes it the head.
 
+        `contributions` are the receipts, then in the same order the changes: as arguments of their own, so that Ray brings
+        each when it is there. The round need not be known to have gone well when its commit is asked for.
         Calling it again with the same contributions changes nothing and returns the same head.
         """
-        self._history.saw(header.read, header.quarantined)
+        started = self._clock()
+        receipts = tuple(part for part in contributions if isinstance(part, Receipt))
+        changes = tuple(part for part in contributions if isinstance(part, LocalChange))
+        self.saw(header)
         judged = [self._judge(receipt, change) for receipt, change in zip(receipts, changes, strict=True)]
         accepted = [
             (receipt, change)
@@ -62,12 +71,13 @@ class VersionManager:
         if any(change.rows for _, change in accepted):
             self._append(header, accepted)
         head = self._states[self._history.head]
-        return Commit(self._history.head, head.rows, tuple(judged), self._stop_requested), head
+        seconds = self._clock() - started
+        return Commit(self._history.head, head.rows, receipts, tuple(judged), seconds, self._stop_requested), head
 
     def _judge(self, receipt: Receipt, change: LocalChange) -> Judgement:
         outcome, reason = self._history.judge(_record(receipt)), None
         if outcome is Outcome.ACCEPTED:
-            base = self._states[receipt.work.base_version]
+            base = self._states[receipt.base_version]
             reason = refusal(base, change, receipt.delta_norm, self._history.typical_delta_norm, self._config.max_delta_ratio)
             outcome = Outcome.REFUSED if reason else outcome
         if outcome is not Outcome.ACCEPTED:
@@ -79,9 +89,10 @@ class VersionManager:
         head = self._history.head
         candidate = consolidate(
             self._states[head],
-            [Contribution(self._states[r.work.base_version], head - r.work.base_version, change) for r, change in accepted],
+            [Contribution(self._states[r.base_version], head - r.base_version, change) for r, change in accepted],
             self._shards,
         )
+        candidate = replace(candidate, version=head + 1)
         self._states[head + 1] = candidate
         self._history.commit(
             VersionRecord(
@@ -105,7 +116,7 @@ class VersionManager:
         return self._history.records()[-newest:]
 
     def counts(self) -> RowCounts:
-        return self._history.counts()
+        return self._history.counts(self._offsets)
 
     # --- the desk where the outside asks
 
@@ -126,7 +137,7 @@ def _record(receipt: Receipt) -> ContributionRecord:
     return ContributionRecord(
         work.contribution_id,
         work.shard,
-        work.base_version,
+        receipt.base_version,
         receipt.trained_rows,
         work.trained,
         receipt.mean_loss,

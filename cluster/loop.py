@@ -1,358 +1,296 @@
-"""The learning loop: rounds of the stream, dealt to the shards, consolidated into versions.
+"""The learning loop: rounds of the stream, learned by the shards, consolidated into versions.
 
-It passes references; rows and weights go from actor to actor through the object store and are never copied through here.
+It only strings references together: a round's learning waits for the version before it, its commit for the round's
+contributions, and Ray carries rows and weights from actor to actor. So the next round is on its way before this one's
+version is back, and nothing large passes through here.
 """
 
 import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import ray
 from ray import ObjectRef
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import RayActorError
 
-from actors.errors import LearningError, PerennialError
+from actors.errors import LearningError
 from actors.evaluator import Observation
-from actors.learning.dealing import deal, offsets_of
 from actors.learning.versioning import Outcome
-from actors.records import Receipt, RoundHeader, Work
+from actors.records import RoundHeader
 from actors.version_manager import Commit
+from cluster.calls import ATTEMPTS, SLICE_S, await_life, has_died, is_alive, is_ready, value_of
 from cluster.config import PerennialConfig
-from cluster.launch import Launcher, Member, System
+from cluster.feed import Assignment, RoundFeed
+from cluster.launch import Launcher, System
 
 logger = logging.getLogger(__name__)
 
-_CALL_TIMEOUT_S = 60.0
-_ATTEMPTS = 4  # of one piece of work, and of finding a new ingestor
-_SLICE_S = 0.2  # how long the loop waits before it looks after other things
+_WINDOW = 2  # rounds under way at once: one that learns, one that stands ready behind it
+_OBSERVATIONS = 4  # calls that the evaluator may be behind
 
 
 @dataclass(slots=True)
-class _Round:
-    """A round under way: its header, its rows in the object store, and when it was handed out."""
+class _Flight:
+    """Work that becomes one version: the base it starts from, and the commit that ends it."""
 
     header: RoundHeader
-    batch: ObjectRef
+    assignments: list[Assignment]
+    base: ObjectRef
     started: float
-    is_observed: bool = False
-
-
-@dataclass(slots=True)
-class _Assignment:
-    """A piece of work on its way through a learner."""
-
-    work: Work
-    round: _Round
-    replay: ObjectRef | None
-    base: ObjectRef | None = None
-    learner: int = -1
-    sent: float = 0.0
+    head: ObjectRef | None = None
+    commit: ObjectRef | None = None
+    observation: ObjectRef | None = None
+    batch: ObjectRef | None = None  # whose labels the evaluator has not seen yet
     attempts: int = 0
-    change: ObjectRef | None = None
-    predictions: ObjectRef | None = None
-    receipt: ObjectRef | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Progressed:
-    """What one step of the loop has brought."""
+class Landed:
+    """A flight that has become a version, or has left the head as it was."""
 
     header: RoundHeader
-    receipts: tuple[Receipt, ...]
     commit: Commit
-    round_s: float  # from the hand-out of the round to its version
-    commit_s: float
-
-
-@dataclass(slots=True)
-class ReplayHoldings:
-    rows: int = 0
-    nbytes: int = 0
+    seconds: float  # from the hand-out of its rows to its version
 
 
 @dataclass(slots=True)
 class LearningLoop:
-    """`step` does one round (sync) or takes one contribution (async). While it waits it calls `tick` several times a second."""
+    """`step` brings the next version. While it waits it calls `tick` several times a second."""
 
     config: PerennialConfig
     launcher: Launcher
     system: System
     tick: Callable[[], None]
     version: int = 0
-    is_over: bool = False
-    holdings: list[ReplayHoldings] = field(default_factory=list)
     observation: Observation | None = None
-    _head: ObjectRef | None = None
-    _queue: deque[_Assignment] = field(default_factory=deque)
-    _in_flight: list[_Assignment] = field(default_factory=list)
-    _next: tuple[ObjectRef, ObjectRef] | None = None
-    _next_number: int = 0
-    _last_header: RoundHeader | None = None
-    _samples: list[ObjectRef | None] = field(default_factory=list)
-    _observing: ObjectRef | None = None
-    _holding_refs: list[tuple[ObjectRef, ObjectRef]] = field(default_factory=list)
+    feed: RoundFeed = field(init=False)
+    _head: ObjectRef = field(init=False)
+    _flights: deque[_Flight] = field(default_factory=deque)
+    _leftovers: deque[Assignment] = field(default_factory=deque)  # given up by their round, on their own base
+    _queue: deque[Assignment] = field(default_factory=deque)  # async: dealt, not yet given to a learner
+    _learning: list[Assignment] = field(default_factory=list)  # async: at a learner
+    _observations: deque[ObjectRef] = field(default_factory=deque)
+    _observed_round: int = -1
+    _watched_since: float = 0.0
 
     def __post_init__(self) -> None:
-        self._samples = [None] * len(self.system.learners)
-        self.holdings = [ReplayHoldings() for _ in self.system.replays]
-
-    # --- one step
-
-    def step(self) -> Progressed | None:
-        """None where the stream had nothing new. Raises PerennialError where the loop cannot go on."""
-        if not self._queue and (self._is_async or not self._in_flight or self._only_late_in_flight()):
-            idle = self._take_round()
-            if idle and not self._in_flight:
-                return None
-        self._dispatch()
-        if not self._in_flight:
-            return None
-        done = self._collect()
-        return self._commit(done) if done else None
+        self.feed = RoundFeed(self.config, self.launcher, self.system, self.tick)
+        self._head = self.system.version_manager.handle.head_state.remote()
 
     @property
     def has_work(self) -> bool:
-        return bool(self._queue or self._in_flight) or not self.is_over
+        return not self.feed.is_over or bool(self._flights or self._leftovers or self._queue or self._learning)
+
+    def step(self) -> Landed | None:
+        """None where the stream had nothing new. Raises PerennialError where the loop cannot go on."""
+        return self._step_async() if self.config.consolidation.mode == "async" else self._step_sync()
+
+    def wind_down(self) -> None:
+        """Takes no further round: `step` brings home what is under way until `has_work` is false."""
+        self.feed.close()
 
     def finish(self) -> None:
         """Waits for what the evaluator still has in hand."""
-        self._settle_observation()
+        self._take_observations(0)
 
-    @property
-    def _is_async(self) -> bool:
-        return self.config.consolidation.mode == "async"
+    # --- sync: a round of all shards becomes one version
 
-    def _only_late_in_flight(self) -> bool:
-        return all(time.monotonic() - a.sent > self.config.learners.round_timeout_s for a in self._in_flight)
-
-    # --- rounds
-
-    def _take_round(self) -> bool:
-        """Deals the next round, if there is one. True where there was nothing in it."""
-        if self.is_over:
-            return True
-        batch, header = self._fetch()
-        self._last_header, self.is_over = header, header.is_last
-        self._next_number += 1
-        self._next = None if header.is_last else self._request()
-        if not header.test_rows and not header.train_rows:
-            if header.read:
-                self.system.version_manager.handle.saw.remote(header)
-            return True
-        self._deal(_Round(header, batch, time.monotonic()))
-        return False
-
-    def _request(self) -> tuple[ObjectRef, ObjectRef]:
-        refs: list[ObjectRef] = self.system.ingestor.handle.next_round.options(num_returns=2).remote(self._next_number)
-        return refs[0], refs[1]
-
-    def _fetch(self) -> tuple[ObjectRef, RoundHeader]:
-        for attempt in range(_ATTEMPTS):
-            batch, header = self._next or self._request()
-            try:
-                return batch, self._get(header, _CALL_TIMEOUT_S + self.config.learners.round_wait_s)
-            except RayActorError as error:
-                logger.warning("the ingestor died (%s); another takes over at its last position", error)
-                position = self._last_header.position if self._last_header else None
-                self.system.replace(self.system.ingestor, self._respawn(lambda p=position: self.launcher.ingestor(p)))  # type: ignore[misc]
-                self._next = None
-                if attempt == _ATTEMPTS - 1:
-                    raise LearningError(f"the ingestor died {_ATTEMPTS} times in a row; the last time: {error}") from error
-        raise AssertionError("unreachable")
-
-    def _respawn(self, spawn: Callable[[], Member]) -> Member:
-        """A name is free again only some time after its actor's death."""
-        deadline = time.monotonic() + _CALL_TIMEOUT_S
+    def _step_sync(self) -> Landed | None:
         while True:
-            try:
-                return spawn()
-            except ValueError:
-                if time.monotonic() > deadline:
-                    raise
-                self.tick()
-                time.sleep(_SLICE_S)
-
-    def _deal(self, new: _Round) -> None:
-        learners, header = self.config.learners, new.header
-        shards = len(self.system.learners)
-        tests = deal(header.test_rows, shards, learners.micro_batch_rows)
-        trains = deal(header.train_rows, shards, learners.micro_batch_rows)
-        for shard, (test, train) in enumerate(zip(tests, trains, strict=True)):
-            if not test and not train:
+            header = self.feed.next_header
+            is_open = header is not None and len(self._flights) < _WINDOW
+            if header is not None and is_open and (not self._flights or is_ready(header)):
+                dealt = self.feed.take()
+                if dealt is not None:
+                    self._launch(
+                        _Flight(dealt.header, list(dealt.assignments), self._head, time.monotonic(), batch=dealt.batch)
+                    )
+                    continue
+                if not self._flights and not self._leftovers:
+                    return None
                 continue
-            work = Work(
-                contribution_id=f"{header.round}/{shard}",
-                round=header.round,
-                shard=shard,
-                base_version=self.version,
-                test_slices=tuple(test),
-                train_slices=tuple(train),
-                trained=offsets_of(train, header.train_spans),
-                label_delay_rows=self.config.stream.label_delay_rows,
-                replay_rows=round(self.config.replay.ratio * sum(stop - start for start, stop in train)),
-            )
-            self._queue.append(_Assignment(work, new, self._samples[shard]))
-        self._replay(new)
+            if not self._flights:
+                if not self._leftovers:
+                    return None
+                self._launch(_Flight(self._leftovers[-1].header, [], self._head, time.monotonic()))
+            if self._wait_for_commit(also=header if is_open else None):
+                return self._land()
 
-    def _replay(self, new: _Round) -> None:
-        """Remembers the round's rows, and draws for the next one: one call per replay shard and round.
+    def _launch(self, flight: _Flight) -> None:
+        if not self._flights:
+            self._watched_since = time.monotonic()
+        flight.assignments.extend(self._leftovers)
+        self._leftovers.clear()
+        self._send_flight(flight)
+        self._flights.append(flight)
 
-        The rows join the memory after the draw for their own round, so no step replays a row that it is about to learn.
-        """
-        replays = self.system.replays
-        if not replays:
-            return
-        slices = deal(new.header.train_rows, len(replays), self.config.learners.micro_batch_rows)
-        rows = math.ceil(self.config.replay.ratio * self.config.learners.rows_per_round)
-        self._settle_holdings()
-        self._holding_refs = []
-        for at, member in enumerate(replays):
-            drawers = [s for s in range(len(self._samples)) if (s + new.header.round) % len(replays) == at]
-            refs = member.handle.add.options(num_returns=len(drawers) + 2).remote(
-                new.batch, tuple(slices[at]), (rows,) * len(drawers)
-            )
-            for shard, ref in zip(drawers, refs, strict=False):
-                self._samples[shard] = ref
-            self._holding_refs.append((refs[-2], refs[-1]))
+    def _send_flight(self, flight: _Flight) -> None:
+        """Gives out what has no answer yet, and strings the commit and the evaluation behind it."""
+        flight.attempts += 1
+        for a in flight.assignments:
+            if a.receipt is None:
+                self._send(a, a.work.shard, a.base or flight.base)
+        flight.commit, flight.head = self._commit_of(flight.header, flight.assignments)
+        self._head = flight.head
+        flight.observation = self._observation_of(flight.batch, flight.assignments)
 
-    def _settle_holdings(self) -> None:
-        for at, refs in enumerate(self._holding_refs):
-            try:
-                self.holdings[at] = ReplayHoldings(*self._get(list(refs)))
-            except RayActorError as error:
-                logger.warning("replay shard %d died (%s); it starts again empty", at, error)
-
-    # --- learners
-
-    def _dispatch(self) -> None:
-        busy = {a.learner for a in self._in_flight}
-        while self._queue and len(busy) < len(self.system.learners):
-            assignment = self._queue.popleft()
-            wanted = assignment.work.shard
-            free = [k for k in range(len(self.system.learners)) if k not in busy]
-            assignment.learner = wanted if wanted in free else free[0]
-            busy.add(assignment.learner)
-            assignment.base = self._head or self._initial_head()
-            assignment.work = replace(assignment.work, base_version=self.version)
-            self._send(assignment)
-            self._in_flight.append(assignment)
-
-    def _initial_head(self) -> ObjectRef:
-        self._head = self.system.version_manager.handle.head_state.remote()
-        return self._head
-
-    def _send(self, a: _Assignment) -> None:
-        a.attempts += 1
-        a.sent = time.monotonic()
-        learn = self.system.learners[a.learner].handle.learn.options(num_returns=3)
-        a.change, a.predictions, a.receipt = learn.remote(a.work, a.base, a.round.batch, a.replay)
-
-    def _collect(self) -> list[tuple[_Assignment, Receipt]]:
-        """Sync: all that is in flight, or a quorum at the deadline. Async: the first that comes."""
-        needed = 1 if self._is_async else math.ceil(self.config.consolidation.quorum * len(self._in_flight))
-        done: list[tuple[_Assignment, Receipt]] = []
-        while self._in_flight:
-            by_ref = {a.receipt: a for a in self._in_flight}
-            ready, _ = ray.wait(list(by_ref), num_returns=1 if self._is_async else len(by_ref), timeout=_SLICE_S)
-            for ref in ready:
-                receipt = self._receipt(by_ref[ref])
-                if receipt is not None:
-                    self._in_flight.remove(by_ref[ref])
-                    done.append((by_ref[ref], receipt))
-            self.tick()
-            if self._is_async and done:
-                break
-            self._dispatch()
-            late = [a for a in self._in_flight if time.monotonic() - a.sent > self.config.learners.round_timeout_s]
-            if late and len(late) == len(self._in_flight) and len(done) >= needed:
-                break
-            for a in late:
-                logger.warning("contribution %s is late; its learner is started again", a.work.contribution_id)
-                ray.kill(self.system.learners[a.learner].handle, no_restart=False)
-                self._again(a, f"no answer within learners.round_timeout_s, {self.config.learners.round_timeout_s:g} s")
-        return done
-
-    def _receipt(self, a: _Assignment) -> Receipt | None:
-        """None where the learner died: the same work is on its way again, on the same version, for the same answer."""
-        try:
-            receipt: Receipt = self._get(a.receipt)
-            return receipt
-        except RayActorError as error:
-            self._again(a, str(error))
-            return None
-
-    def _again(self, a: _Assignment, reason: str) -> None:
-        if a.attempts >= _ATTEMPTS:
-            what = f"learner shard {a.learner} failed {a.attempts} times at contribution {a.work.contribution_id}"
-            raise LearningError(f"{what}; the last time: {reason}")
-        logger.warning("contribution %s is given out again: %s", a.work.contribution_id, reason)
-        if a.replay is not None and self._has_failed(a.replay):
-            a.replay = None
-        self._send(a)
-
-    @staticmethod
-    def _has_failed(ref: ObjectRef) -> bool:
-        try:
-            ray.get(ref, timeout=_CALL_TIMEOUT_S)
-        except (RayActorError, GetTimeoutError):
+    def _wait_for_commit(self, also: ObjectRef | None = None) -> bool:
+        """True once the first flight's commit is there; False where it was interrupted: by a slice's end, or by `also`."""
+        commit = self._flights[0].commit
+        ray.wait([commit, also] if also is not None else [commit], num_returns=1, timeout=SLICE_S)
+        self.tick()
+        self._take_observations(_OBSERVATIONS)
+        if is_ready(commit):
             return True
+        if time.monotonic() - self._watched_since > self.config.learners.round_timeout_s:
+            self._stop_the_late()
         return False
 
-    # --- versions
+    def _land(self) -> Landed:
+        while True:
+            while not self._wait_for_commit():
+                pass
+            flight = self._flights[0]
+            try:
+                commit: Commit = value_of(flight.commit)
+            except RayActorError as error:
+                self._recover(error)
+                continue
+            self._flights.popleft()
+            self._observations.append(flight.observation)
+            self._watched_since = time.monotonic()
+            self.version = commit.version
+            self._learn_stale_again(flight.assignments, commit)
+            return Landed(flight.header, commit, time.monotonic() - flight.started)
 
-    def _commit(self, done: list[tuple[_Assignment, Receipt]]) -> Progressed:
-        done.sort(key=lambda pair: (pair[0].work.round, pair[0].work.shard))
-        current = done[-1][0].round
-        receipts = tuple(receipt for _, receipt in done)
-        started = time.monotonic()
-        commit_ref, head = self.system.version_manager.handle.commit.options(num_returns=2).remote(
-            current.header, receipts, *(a.change for a, _ in done)
-        )
-        self._observe(done)
+    def _stop_the_late(self) -> None:
+        flight = self._flights[0]
+        late = [a for a in flight.assignments if not is_ready(a.receipt)]
+        if not late:
+            raise LearningError(f"the version manager has not committed round {flight.header.round} in time")
+        for a in late:
+            logger.warning("contribution %s is late; its learner is started again", a.work.contribution_id)
+            ray.kill(self.system.learners[a.learner].handle, no_restart=False)
+        self._watched_since = time.monotonic()
+        answered = len(flight.assignments) - len(late)
+        if answered and answered >= math.ceil(self.config.consolidation.quorum * len(flight.assignments)):
+            # The round goes on without them. They keep their base: from a newer one they would predict with labels in mind
+            # that come later in the stream.
+            for a in late:
+                self._leftovers.append(replace(a, base=a.base or flight.base, receipt=None))
+            flight.assignments = [a for a in flight.assignments if a not in late]
+
+    def _recover(self, error: RayActorError) -> None:
+        """Somebody died under the first flight. Gives out again what came to nothing, on the same base: the same answers."""
+        first = self._flights[0]
+        if not is_alive(self.system.version_manager):
+            raise LearningError(f"the version manager died, and with it the history of this run: {error}") from error
+        if first.attempts >= ATTEMPTS:
+            raise LearningError(f"round {first.header.round} failed {first.attempts} times; the last time: {error}") from error
+        logger.warning("round %d is given out again: %s", first.header.round, error)
+        for member in self.system.learners:
+            await_life(member, self.tick)
+        base = first.base
+        for flight in self._flights:
+            flight.base = base
+            for a in flight.assignments:
+                if flight is not first or has_died(a.receipt):
+                    a.receipt = None
+                    if a.replay is not None and has_died(a.replay):
+                        a.replay = None
+            self._send_flight(flight)
+            base = flight.head
+        self._watched_since = time.monotonic()
+
+    # --- async: every contribution becomes a version, no shard waits for another
+
+    def _step_async(self) -> Landed | None:
+        while True:
+            self._queue.extend(self._leftovers)
+            self._leftovers.clear()
+            while len(self._learning) < len(self.system.learners) and (self._queue or not self.feed.is_over):
+                if not self._queue:
+                    if self._learning and not is_ready(self.feed.next_header):
+                        break
+                    dealt = self.feed.take()
+                    self._queue.extend(dealt.assignments if dealt else ())
+                    if dealt is None:
+                        break
+                free = sorted(set(range(len(self.system.learners))) - {a.learner for a in self._learning})
+                assignment = self._queue.popleft()
+                self._send(assignment, assignment.work.shard if assignment.work.shard in free else free[0], self._head)
+                self._learning.append(assignment)
+            if not self._learning:
+                return None
+            ready, _ = ray.wait([a.receipt for a in self._learning], num_returns=1, timeout=SLICE_S)
+            self.tick()
+            self._take_observations(_OBSERVATIONS)
+            for a in [a for a in self._learning if a.receipt in ready]:
+                if has_died(a.receipt):
+                    self._revive(a)
+                    continue
+                self._learning.remove(a)
+                return self._land_one(a)
+            for a in self._learning:
+                if time.monotonic() - a.sent > self.config.learners.round_timeout_s:
+                    ray.kill(self.system.learners[a.learner].handle, no_restart=False)
+                    self._revive(a)
+
+    def _land_one(self, a: Assignment) -> Landed:
+        commit_ref, self._head = self._commit_of(a.header, [a])
+        is_new = a.header.round > self._observed_round
+        self._observed_round = max(self._observed_round, a.header.round)
+        self._observations.append(self._observation_of(a.batch if is_new else None, [a]))
         try:
-            commit: Commit = self._get(commit_ref)
+            commit: Commit = value_of(commit_ref)
         except RayActorError as error:
             raise LearningError(f"the version manager died, and with it the history of this run: {error}") from error
-        self._head, self.version = head, commit.version
+        self.version = commit.version
+        self._learn_stale_again([a], commit)
+        return Landed(a.header, commit, time.monotonic() - a.sent)
+
+    def _revive(self, a: Assignment) -> None:
+        """The same work again. From the newer head if need be: in async mode no two runs are alike anyway."""
+        logger.warning("contribution %s is given out again: its learner died or hung", a.work.contribution_id)
+        await_life(self.system.learners[a.learner], self.tick)
+        if a.replay is not None and has_died(a.replay):
+            a.replay = None
+        self._send(a, a.learner, a.base or self._head)
+
+    # --- both
+
+    def _send(self, a: Assignment, learner: int, base: ObjectRef) -> None:
+        a.learner, a.sent = learner, time.monotonic()
+        learn = self.system.learners[learner].handle.learn.options(num_returns=3)
+        a.change, a.predictions, a.receipt = learn.remote(a.work, base, a.batch, a.replay)
+
+    def _commit_of(self, header: RoundHeader, assignments: Sequence[Assignment]) -> tuple[ObjectRef, ObjectRef]:
+        commit = self.system.version_manager.handle.commit.options(num_returns=2)
+        refs: list[ObjectRef] = commit.remote(header, *(a.receipt for a in assignments), *(a.change for a in assignments))
+        return refs[0], refs[1]
+
+    def _observation_of(self, batch: ObjectRef | None, assignments: Sequence[Assignment]) -> ObjectRef:
+        """Predictions for the evaluator, with the labels of a round the first time that it comes."""
+        predictions = [a.predictions for a in assignments if a.work.test_slices]
+        observation: ObjectRef = self.system.evaluator.handle.observe.remote(batch, *predictions)
+        return observation
+
+    def _take_observations(self, allowed: int) -> None:
+        """Takes what the evaluator has answered; waits where it is more than `allowed` calls behind."""
+        while self._observations and (len(self._observations) > allowed or is_ready(self._observations[0])):
+            try:
+                self.observation = value_of(self._observations[0])
+            except RayActorError as error:
+                raise LearningError(f"the evaluator died, and with it the scores of this run: {error}") from error
+            self._observations.popleft()
+
+    def _learn_stale_again(self, assignments: Sequence[Assignment], commit: Commit) -> None:
+        """Rows of a contribution that came too late have been predicted; they are learned from the present head."""
         stale = {j.contribution_id for j in commit.judgements if j.outcome is Outcome.STALE}
-        for a, _ in done:
-            if a.work.contribution_id in stale:  # its rows have been predicted; they are learned from the present head
-                again = replace(a.work, contribution_id=f"{a.work.contribution_id}+", test_slices=())
-                self._queue.append(_Assignment(again, a.round, a.replay))
-        now = time.monotonic()
-        return Progressed(current.header, receipts, commit, now - current.started, now - started)
-
-    def _observe(self, done: list[tuple[_Assignment, Receipt]]) -> None:
-        self._settle_observation()
-        rounds = {id(a.round): a.round for a, _ in done}
-        fresh = [r for r in rounds.values() if not r.is_observed]
-        for r in fresh[:-1]:
-            self.system.evaluator.handle.observe.remote(r.batch)
-        predictions = [a.predictions for a, _ in done if a.work.test_slices]
-        self._observing = self.system.evaluator.handle.observe.remote(fresh[-1].batch if fresh else None, *predictions)
-        for r in fresh:
-            r.is_observed = True
-
-    def _settle_observation(self) -> None:
-        if self._observing is None:
-            return
-        try:
-            self.observation = self._get(self._observing)
-        except RayActorError as error:
-            raise LearningError(f"the evaluator died, and with it the scores of this run: {error}") from error
-        self._observing = None
-
-    def _get(self, ref: "ObjectRef | list[ObjectRef]", timeout: float = _CALL_TIMEOUT_S):  # type: ignore[no-untyped-def]
-        """The value, within a deadline; an error of ours that a role raised, as itself."""
-        try:
-            return ray.get(ref, timeout=timeout)
-        except RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, PerennialError):
-                raise cause from None
-            raise LearningError(f"a role failed: {cause!r}. The full traceback is in Ray's logs.") from error
-        except GetTimeoutError as error:
-            raise LearningError(f"a role has not answered within {timeout:g} s; `ray stack` shows where it hangs") from error
+        for a in assignments:
+            if a.work.contribution_id in stale:
+                work = replace(a.work, contribution_id=f"{a.work.contribution_id}+", test_slices=())
+                self._leftovers.append(Assignment(work, a.header, a.batch, a.replay))

@@ -19,7 +19,7 @@ from actors.status import AliasStatus, DriftStatus, PrequentialStatus, RunState,
 from cluster.config import PerennialConfig
 from cluster.health import HealthWatch
 from cluster.launch import Launcher, System
-from cluster.loop import LearningLoop, Progressed
+from cluster.loop import Landed, LearningLoop
 from cluster.metrics import Metrics
 
 _CALL_TIMEOUT_S = 60.0
@@ -92,16 +92,23 @@ class Supervisor:
         """Until the stream is over or somebody wants to stop. Raises PerennialError where the loop cannot go on."""
         self._learning_from = time.monotonic()
         while self._loop.has_work and not (self._should_stop() or self._stop_requested):
-            done = self._loop.step()
-            if done is not None:
-                self._account(done)
-            self._state = RunState.LEARNING if done else RunState.IDLE
+            self._state = RunState.LEARNING if self._step() else RunState.IDLE
             self._tick()
+        self._loop.wind_down()
+        while self._loop.has_work:
+            self._step()
         self._learning_until = time.monotonic()
         self._state = RunState.STOPPING
         self._loop.finish()
         self._note_observation()
         self._tick(at_once=True)
+
+    def _step(self) -> bool:
+        """Whether there was anything to do."""
+        done = self._loop.step()
+        if done is not None:
+            self._account(done)
+        return done is not None
 
     def end(self) -> dict[str, Any]:
         """Closes what is open and returns the report."""
@@ -131,6 +138,7 @@ class Supervisor:
                 "tested": summary["rows"]["tested"],
                 "trained": counts.learned,
                 "quarantined": counts.quarantined,
+                "waiting": counts.waiting,
                 "lost": counts.lost,
                 "duplicated": counts.duplicated,
                 "quarantined_by_reason": self._quarantined_by_reason,
@@ -152,7 +160,7 @@ class Supervisor:
                 {"shard": shard, "rows": t.rows, "replayed_rows": t.replayed, "busy_fraction": min(1.0, t.busy_s / busy_s)}
                 for shard, t in enumerate(self._shards)
             ],
-            "replay": [{"shard": shard, "rows": h.rows, "bytes": h.nbytes} for shard, h in enumerate(self._loop.holdings)],
+            "replay": [{"shard": shard, "rows": h.rows, "bytes": h.nbytes} for shard, h in enumerate(self._loop.feed.holdings)],
             "freshness_s": {
                 "p50": float(np.percentile(freshness, 50)),
                 "p95": float(np.percentile(freshness, 95)),
@@ -166,10 +174,10 @@ class Supervisor:
 
     # --- account
 
-    def _account(self, done: Progressed) -> None:
+    def _account(self, done: Landed) -> None:
         m, now = self._metrics, time.monotonic()
         replayed = 0
-        for receipt in done.receipts:
+        for receipt in done.commit.receipts:
             shard = self._shards[receipt.work.shard]
             shard.rows += receipt.trained_rows
             shard.replayed += receipt.replayed_rows
@@ -180,7 +188,7 @@ class Supervisor:
         position = done.header.position
         read = max(position.tested_row, self._read)
         m.count(m.rows, read - self._read, stage="read")
-        m.count(m.rows, sum(r.tested_rows for r in done.receipts), stage="tested")
+        m.count(m.rows, sum(r.tested_rows for r in done.commit.receipts), stage="tested")
         m.count(m.rows, done.commit.rows - self._trained, stage="trained")
         m.count(m.rows, replayed, stage="replayed")
         for reason, rows in position.quarantined.items():
@@ -192,13 +200,13 @@ class Supervisor:
             m.count(m.versions, 1, outcome=str(judgement.outcome))
             self._refused += judgement.outcome is Outcome.REFUSED
         m.version.set(done.commit.version, {"alias": "head"})
-        m.observe_round("learn", max((r.busy_s for r in done.receipts), default=0.0))
-        m.observe_round("commit", done.commit_s)
-        m.observe_round("whole", done.round_s)
-        for at, holding in enumerate(self._loop.holdings):
+        m.observe_round("learn", max((r.busy_s for r in done.commit.receipts), default=0.0))
+        m.observe_round("commit", done.commit.seconds)
+        m.observe_round("whole", done.seconds)
+        for at, holding in enumerate(self._loop.feed.holdings):
             m.replay_rows.set(holding.rows, {"shard": str(at)})
             m.replay_bytes.set(holding.nbytes, {"shard": str(at)})
-        self._freshness_s.append(done.round_s)
+        self._freshness_s.append(done.seconds)
         self._throughput.add(now - (self._learning_from or now), self._trained)
         self._versions.add(read, done.commit.version)
         self._stop_requested |= done.commit.stop_requested

@@ -79,6 +79,7 @@ class ModelState:
     class_counts_K: np.ndarray  # int64
     classes: tuple[Any, ...] = ()
     rows: int = 0  # learned since the beginning
+    version: int = 0
 
     @classmethod
     def empty(cls, features: int, targets: int) -> "ModelState":
@@ -89,9 +90,9 @@ class ModelState:
         return {spec.name: self.flat_P[spec.start : spec.stop].reshape(spec.shape) for spec in self.layout}
 
     def digest(self) -> str:
-        """SHA-256 over every part: equal digests mean equal models, bit for bit."""
+        """SHA-256 over every part but the number: equal digests mean equal models, bit for bit."""
         digest = hashlib.sha256()
-        _feed(digest, [getattr(self, part.name) for part in fields(self)])
+        _feed(digest, [getattr(self, part.name) for part in fields(self) if part.name != "version"])
         return digest.hexdigest()
 
     @property

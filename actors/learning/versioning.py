@@ -54,6 +54,7 @@ class RowCounts:
     read: int
     learned: int
     quarantined: int
+    waiting: int  # read, and their turn to be learned is still to come: their labels are not visible, or the run stopped
     lost: int
     duplicated: int
 
@@ -112,10 +113,14 @@ class VersionHistory:
     def records(self) -> tuple[VersionRecord, ...]:
         return tuple(self._records)
 
-    def counts(self) -> RowCounts:
-        """Lost is what was read and neither learned nor quarantined: at the end of a stream, or while labels are awaited."""
-        lost = sum(len(offsets) for offsets in self._settled.missing_from(self._read))
-        return RowCounts(len(self._read), self._learned_rows, self._quarantined_rows, lost, self._duplicated_rows)
+    def counts(self, next_offsets: Mapping[str, int]) -> RowCounts:
+        """Lost is what was read, neither learned nor quarantined, and lies before `next_offsets`, where learning goes on."""
+        lost = waiting = 0
+        for offsets in self._settled.missing_from(self._read):
+            passed = min(len(offsets), max(0, next_offsets.get(offsets.partition, 0) - offsets.start))
+            lost += passed
+            waiting += len(offsets) - passed
+        return RowCounts(len(self._read), self._learned_rows, self._quarantined_rows, waiting, lost, self._duplicated_rows)
 
     def validate(self) -> None:
         """Raises AssertionError where the history contradicts itself."""
@@ -123,5 +128,5 @@ class VersionHistory:
         assert numbers == list(range(self.head - len(numbers) + 1, self.head + 1)), f"version numbers have gaps: {numbers[-5:]}"
         assert all(record.parent == record.version - 1 for record in self._records)
         assert not self._read.missing_from(self._settled), "rows were settled that were never read"
-        counts = self.counts()
-        assert counts.read - counts.lost == counts.learned + counts.quarantined - counts.duplicated, counts
+        counts = self.counts({})
+        assert counts.read - counts.waiting == counts.learned + counts.quarantined - counts.duplicated, counts

@@ -1,0 +1,65 @@
+"""Waiting for an actor's answer: with a deadline, and with errors in our own words."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray import ObjectRef
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from actors.errors import LearningError, PerennialError
+from cluster.launch import Member
+
+CALL_TIMEOUT_S = 60.0
+SLICE_S = 0.2  # how long a wait lasts before other things are looked after
+ATTEMPTS = 4
+
+
+def value_of(ref: ObjectRef, timeout_s: float = CALL_TIMEOUT_S) -> Any:
+    """The value. An error of ours that a role raised comes as itself, any other as LearningError; a death as RayActorError."""
+    try:
+        return ray.get(ref, timeout=timeout_s)
+    except RayTaskError as error:
+        if isinstance(error.cause, PerennialError):
+            raise error.cause from None
+        raise LearningError(f"a role failed: {error.cause!r}. The full traceback is in Ray's logs.") from error
+    except GetTimeoutError as error:
+        raise LearningError(f"a role has not answered within {timeout_s:g} s; `ray stack` shows where it hangs") from error
+
+
+def is_ready(ref: ObjectRef) -> bool:
+    return bool(ray.wait([ref], timeout=0)[0])
+
+
+def has_died(ref: ObjectRef) -> bool:
+    """Whether the call behind `ref` has come to nothing because an actor died."""
+    try:
+        ray.get(ref, timeout=0)
+    except RayActorError:
+        return True
+    except (GetTimeoutError, RayTaskError):
+        return False
+    return False
+
+
+def is_alive(member: Member) -> bool:
+    try:
+        ray.get(member.handle.vitals.options(concurrency_group="control").remote(), timeout=CALL_TIMEOUT_S)
+    except (RayActorError, GetTimeoutError):
+        return False
+    return True
+
+
+def await_life(member: Member, tick: Callable[[], None], timeout_s: float = CALL_TIMEOUT_S) -> None:
+    """Waits until Ray has started `member` again. Raises LearningError where it does not come back."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            ray.get(member.handle.vitals.options(concurrency_group="control").remote(), timeout=timeout_s)
+            return
+        except (RayActorError, GetTimeoutError) as error:
+            if time.monotonic() > deadline:
+                raise LearningError(f"{member.name} has not come back within {timeout_s:g} s: {error}") from error
+            tick()
+            time.sleep(SLICE_S)

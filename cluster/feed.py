@@ -1,0 +1,167 @@
+"""Rounds of the stream as they come from the ingestor, dealt into work, with what the replay shards give to each."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ray import ObjectRef
+from ray.exceptions import RayActorError
+
+from actors.errors import LearningError
+from actors.learning.dealing import deal, offsets_of
+from actors.records import RoundHeader, Work
+from cluster.calls import ATTEMPTS, CALL_TIMEOUT_S, SLICE_S, value_of
+from cluster.config import PerennialConfig
+from cluster.launch import Launcher, Member, System
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Assignment:
+    """A piece of work, and the references of what it needs and gives. `base` is its own where its round left it behind."""
+
+    work: Work
+    header: RoundHeader
+    batch: ObjectRef
+    replay: ObjectRef | None
+    base: ObjectRef | None = None
+    learner: int = -1
+    sent: float = 0.0
+    change: ObjectRef | None = None
+    predictions: ObjectRef | None = None
+    receipt: ObjectRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DealtRound:
+    """A round and its work, a piece for each learner that gets any."""
+
+    header: RoundHeader
+    batch: ObjectRef
+    assignments: tuple[Assignment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayHolding:
+    rows: int = 0
+    nbytes: int = 0
+
+
+class RoundFeed:
+    """`take` gives the next round; the one after it is being read meanwhile. Rows never pass through here."""
+
+    def __init__(self, config: PerennialConfig, launcher: Launcher, system: System, tick: Callable[[], None]) -> None:
+        self._config, self._launcher, self._system, self._tick = config, launcher, system, tick
+        self.is_over = False
+        self.holdings = [ReplayHolding() for _ in system.replays]
+        self._holding_refs: list[tuple[ObjectRef, ObjectRef, list[int]]] = []
+        self._number = 0
+        self._last: RoundHeader | None = None
+        self._samples: list[ObjectRef | None] = [None] * len(system.learners)
+        self._next = self._request()
+
+    @property
+    def next_header(self) -> ObjectRef | None:
+        """Ready once `take` would not wait; None where the stream is over."""
+        return None if self.is_over else self._next[1]
+
+    def close(self) -> None:
+        """No further round; what has been read ahead is read again by the next run."""
+        self.is_over = True
+
+    def take(self) -> DealtRound | None:
+        """The next round, as soon as there is one; None where there was nothing new in it."""
+        batch, header = self._fetch()
+        self._note_holdings()
+        self._last, self.is_over = header, header.is_last
+        self._number += 1
+        if not header.is_last:
+            self._next = self._request()
+        if not header.test_rows and not header.train_rows:
+            if header.read:
+                self._system.version_manager.handle.saw.remote(header)
+            return None
+        assignments = self._deal(header, batch)
+        self._remember(header, batch)
+        return DealtRound(header, batch, assignments)
+
+    def _request(self) -> tuple[ObjectRef, ObjectRef]:
+        refs: list[ObjectRef] = self._system.ingestor.handle.next_round.options(num_returns=2).remote(self._number)
+        return refs[0], refs[1]
+
+    def _fetch(self) -> tuple[ObjectRef, RoundHeader]:
+        for _ in range(ATTEMPTS):
+            batch, header_ref = self._next
+            try:
+                header: RoundHeader = value_of(header_ref, CALL_TIMEOUT_S + self._config.learners.round_wait_s)
+                return batch, header
+            except RayActorError as error:
+                logger.warning("the ingestor died (%s); another takes over at its last position", error)
+                position = self._last.position if self._last else None
+                self._system.ingestor.handle = self._respawned(lambda at=position: self._launcher.ingestor(at)).handle  # type: ignore[misc]
+                self._next = self._request()
+        raise LearningError(f"the ingestor died {ATTEMPTS} times in a row; Ray's logs tell why")
+
+    def _respawned(self, spawn: Callable[[], Member]) -> Member:
+        """A name is free again only some time after its actor's death."""
+        deadline = time.monotonic() + CALL_TIMEOUT_S
+        while True:
+            try:
+                return spawn()
+            except ValueError:
+                if time.monotonic() > deadline:
+                    raise
+                self._tick()
+                time.sleep(SLICE_S)
+
+    def _deal(self, header: RoundHeader, batch: ObjectRef) -> tuple[Assignment, ...]:
+        learners, shards = self._config.learners, len(self._system.learners)
+        tests = deal(header.test_rows, shards, learners.micro_batch_rows)
+        trains = deal(header.train_rows, shards, learners.micro_batch_rows)
+        assignments = []
+        for shard, (test, train) in enumerate(zip(tests, trains, strict=True)):
+            if not test and not train:
+                continue
+            work = Work(
+                contribution_id=f"{header.round}/{shard}",
+                round=header.round,
+                shard=shard,
+                test_slices=tuple(test),
+                train_slices=tuple(train),
+                trained=offsets_of(train, header.train_spans),
+                label_delay_rows=self._config.stream.label_delay_rows,
+                replay_rows=round(self._config.replay.ratio * sum(stop - start for start, stop in train)),
+            )
+            assignments.append(Assignment(work, header, batch, self._samples[shard]))
+        return tuple(assignments)
+
+    def _remember(self, header: RoundHeader, batch: ObjectRef) -> None:
+        """Gives the round's rows to the replay shards and draws for the next round: one call per shard and round.
+
+        The draw for a round comes before its rows join the memory, so no step replays a row that it is about to learn.
+        """
+        replays = self._system.replays
+        if not replays:
+            return
+        slices = deal(header.train_rows, len(replays), self._config.learners.micro_batch_rows)
+        rows = math.ceil(self._config.replay.ratio * self._config.learners.rows_per_round)
+        for at, member in enumerate(replays):
+            drawers = [s for s in range(len(self._samples)) if (s + header.round) % len(replays) == at]
+            add = member.handle.add.options(num_returns=len(drawers) + 2)
+            *samples, held, nbytes = add.remote(batch, tuple(slices[at]), (rows,) * len(drawers))
+            for shard, ref in zip(drawers, samples, strict=True):
+                self._samples[shard] = ref
+            self._holding_refs.append((held, nbytes, drawers))
+
+    def _note_holdings(self) -> None:
+        for at, (held, nbytes, drawers) in enumerate(self._holding_refs):
+            try:
+                self.holdings[at] = ReplayHolding(value_of(held), value_of(nbytes))
+            except RayActorError as error:
+                logger.warning("replay shard %d died (%s); it starts again empty", at, error)
+                for shard in drawers:
+                    self._samples[shard] = None
+        self._holding_refs = []
