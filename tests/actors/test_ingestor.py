@@ -1,0 +1,162 @@
+"""Rounds from a stream: every row once, labels no sooner than allowed, and a restart that neither skips nor repeats."""
+
+import csv
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from actors.errors import InputUnusableError
+from actors.ingestor import Ingestor
+from actors.learner_config import LearnersConfig
+from actors.learning.lineage import OffsetSet
+from actors.learning.task import TaskConfig
+from actors.sources.config import StreamConfig
+
+
+class Clock:
+    """Time that passes only while somebody waits."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def wait(self, seconds):
+        self.now += seconds
+
+
+def ingestor(tmp_path, stream, *, position=None, task=None, clock=None, shards=2, round_rows=50):
+    clock = clock or Clock()
+    learners = LearnersConfig(shards=shards, round_rows=round_rows)
+    return Ingestor(stream, task or TaskConfig(), learners, 1, str(tmp_path / "storage"), clock, clock.wait, position)
+
+
+def csv_stream(tmp_path, rows, bad=(), **settings):
+    path = tmp_path / "rows.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["a", "b", "class"])
+        for row in range(rows):
+            writer.writerow([row, "nan" if row in bad else row * 2, "even" if row % 2 == 0 else "odd"])
+    return StreamConfig(kind="files", path=str(path), **settings)
+
+
+def rounds_of(each, first=0):
+    number = first
+    while True:
+        batch, header = each.next_round(number)
+        yield batch, header
+        if header.is_last:
+            return
+        number += 1
+
+
+@pytest.mark.parametrize("delay", [0, 1, 30, 100, 137, 500])
+def test_every_row_is_tested_once_and_trained_once_in_order_whatever_the_delay(tmp_path, delay):
+    rounds = list(rounds_of(ingestor(tmp_path, csv_stream(tmp_path, 333, label_delay_rows=delay))))
+    for part in ("test", "train"):
+        rows = np.concatenate([getattr(batch, part).row_N for batch, _ in rounds])
+        assert rows.tolist() == list(range(333))
+    trained = OffsetSet(span for _, header in rounds for span in header.train_spans)
+    assert len(trained) == 333 and trained.missing_from(OffsetSet(o for _, h in rounds for o in h.read)) == ()
+
+
+@pytest.mark.parametrize("delay", [1, 30, 100, 137])
+def test_a_label_is_not_in_a_round_before_rows_that_lie_the_delay_behind_it_were_tested(tmp_path, delay):
+    tested = 0
+    for batch, _ in rounds_of(ingestor(tmp_path, csv_stream(tmp_path, 333, label_delay_rows=delay))):
+        tested = int(batch.test.row_N[-1]) + 1 if len(batch.test) else tested
+        if tested < 333 and len(batch.train):
+            assert batch.train.row_N[-1] < tested - delay
+        assert batch.test.y_N is None
+
+
+def test_a_class_gets_its_code_only_when_its_label_becomes_visible(tmp_path):
+    seen = [batch.classes for batch, _ in rounds_of(ingestor(tmp_path, csv_stream(tmp_path, 333, label_delay_rows=150)))]
+    assert seen[0] == () and seen[-1] == ("even", "odd")
+
+
+def test_without_delay_test_and_train_share_their_arrays(tmp_path):
+    batch, _ = ingestor(tmp_path, csv_stream(tmp_path, 100)).next_round(0)
+    assert batch.test.x_ND is batch.train.x_ND
+
+
+def test_bad_rows_are_set_aside_and_everything_adds_up(tmp_path):
+    bad = {0, 7, 8, 9, 150, 332}
+    each = ingestor(tmp_path, csv_stream(tmp_path, 333, bad))
+    rounds = list(rounds_of(each))
+    trained = OffsetSet(span for _, header in rounds for span in header.train_spans)
+    quarantined = OffsetSet(o for _, header in rounds for o in header.quarantined)
+    assert {i for o in quarantined.ranges() for i in range(o.start, o.stop)} == bad
+    assert len(trained) == 333 - len(bad)
+    assert len(OffsetSet(o for _, header in rounds for o in header.read)) == 333
+    assert each.finish() == {"not_finite": len(bad)}
+    parts = sorted((tmp_path / "storage" / "quarantine").glob("*.parquet"))
+    assert sorted(pq.read_table(parts)["offset"].to_pylist()) == sorted(bad)
+
+
+@pytest.mark.parametrize("delay", [0, 40])
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_another_ingestor_goes_on_exactly_where_one_stopped(tmp_path, delay, after):
+    stream = csv_stream(tmp_path, 333, {3, 99, 100, 101, 230}, label_delay_rows=delay)
+    whole = list(rounds_of(ingestor(tmp_path, stream)))
+    position = whole[after][1].position
+    rest = list(rounds_of(ingestor(tmp_path, stream, position=position), first=after + 1))
+    for part in ("test", "train"):
+        expected = np.concatenate([getattr(batch, part).row_N for batch, _ in whole[after + 1 :]])
+        found = np.concatenate([getattr(batch, part).row_N for batch, _ in rest])
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(
+        np.concatenate([batch.train.y_N for batch, _ in rest]),
+        np.concatenate([batch.train.y_N for batch, _ in whole[after + 1 :]]),
+    )
+    for kind in ("read", "quarantined"):
+        expected = OffsetSet(o for _, header in whole[after + 1 :] for o in getattr(header, kind)).ranges()
+        assert OffsetSet(o for _, header in rest for o in getattr(header, kind)).ranges() == expected
+    assert rest[-1][1].position == whole[-1][1].position
+
+
+def test_a_repeated_call_repeats_the_answer(tmp_path):
+    each = ingestor(tmp_path, csv_stream(tmp_path, 333))
+    assert each.next_round(0) is each.next_round(0)
+
+
+def test_a_paced_stream_gives_no_more_rows_than_its_pace_allows(tmp_path):
+    clock = Clock()
+    stream = StreamConfig(synthetic={"rate_rows_per_s": 200})
+    each = ingestor(tmp_path, stream, clock=clock)
+    rows = 0
+    for number in range(40):
+        rows += len(each.next_round(number)[0].test)
+        assert rows <= 200 * clock.now + 1
+    assert rows >= 200 * clock.now - 100, "it must not be slower than its pace either"
+
+
+def test_a_stream_with_nothing_new_gives_an_empty_round_and_loses_nothing(tmp_path):
+    stream = csv_stream(tmp_path, 120, follow=True)
+    each = ingestor(tmp_path, stream)
+    assert [len(each.next_round(n)[0].test) for n in range(3)] == [100, 20, 0]
+    with open(stream.path, "a") as file:
+        file.write("500,500,even\n")
+    batch, header = each.next_round(3)
+    assert batch.test.row_N.tolist() == [120] and not header.is_last
+
+
+def test_a_stream_of_bad_rows_only_is_refused_with_the_reasons(tmp_path):
+    stream = csv_stream(tmp_path, 200, range(200), columns={"a": "numeric", "b": "numeric"})
+    with pytest.raises(InputUnusableError, match=r"every row of the stream was refused \(200 not_finite\)"):
+        list(rounds_of(ingestor(tmp_path, stream)))
+
+
+def test_on_bad_row_stop_ends_at_the_first_one_and_names_it(tmp_path):
+    with pytest.raises(InputUnusableError, match=r"row 30 of rows\.csv.*stream\.on_bad_row"):
+        list(rounds_of(ingestor(tmp_path, csv_stream(tmp_path, 100, {30, 60}, on_bad_row="stop"))))
+
+
+def test_a_number_taken_for_a_class_is_noticed(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,class\n" + "".join(f"{i},{i}\n" for i in range(3000)))
+    with pytest.raises(InputUnusableError, match=r"task\.kind: regression"):
+        list(rounds_of(ingestor(tmp_path, StreamConfig(kind="files", path=str(path)))))

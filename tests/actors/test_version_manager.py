@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+
+from actors.learner_config import LearnersConfig
+from actors.learner_shard import LearnerShard
+from actors.learning.consolidation import ConsolidationConfig
+from actors.learning.dealing import deal, offsets_of
+from actors.learning.lineage import OffsetRange
+from actors.learning.models.config import ModelConfig
+from actors.learning.state import ModelState
+from actors.learning.task import TaskConfig
+from actors.learning.versioning import Outcome
+from actors.records import RoundBatch, RoundHeader, Rows, StreamPosition, Work
+from actors.replay_shard import ReplayShard
+from actors.version_manager import VersionManager
+
+ROWS, SHARDS = 64, 2
+
+
+@pytest.fixture
+def shard():
+    return LearnerShard(ModelConfig(kind="linear"), LearnersConfig(shards=SHARDS, micro_batch_rows=8), TaskConfig(), 3, seed=1)
+
+
+@pytest.fixture
+def manager():
+    ticks = iter(range(10**6))
+    return VersionManager(ConsolidationConfig(max_staleness=2), SHARDS, ModelState.empty(3, 0), lambda: float(next(ticks)))
+
+
+def a_round(number):
+    rng = np.random.default_rng(number)
+    x = rng.normal(size=(ROWS, 3)).astype(np.float32)
+    first = number * ROWS
+    rows = Rows(np.arange(first, first + ROWS), x, (x[:, 0] > 0).astype(np.int64))
+    span = OffsetRange("p", first, first + ROWS)
+    position = StreamPosition({"p": first + ROWS}, first + ROWS, first + ROWS, ("no", "yes"), {})
+    header = RoundHeader(number, ROWS, ROWS, (span,), (span,), (), position, False)
+    batch = RoundBatch(number, Rows(rows.row_N, x, None), rows, ("no", "yes"))
+    hands = deal(ROWS, SHARDS, 8)
+    works = [Work(f"{number}/{k}", number, k, tuple(h), tuple(h), offsets_of(h, (span,)), 0, 0) for k, h in enumerate(hands)]
+    return header, batch, works
+
+
+def contributions(shard, base, number):
+    header, batch, works = a_round(number)
+    done = [shard.learn(work, base, batch, None) for work in works]
+    return header, [receipt for _, _, receipt in done], [change for change, _, _ in done]
+
+
+def test_a_round_becomes_a_version_with_its_lineage(shard, manager):
+    header, receipts, changes = contributions(shard, manager.head_state(), 0)
+    commit, head = manager.commit(header, *receipts, *changes)
+    assert (commit.version, head.version, head.rows) == (1, 1, ROWS)
+    (record,) = manager.records(10)
+    assert record.parent == 0 and record.offsets == {"p": ROWS} and record.digest == head.digest()
+    assert [c.shard for c in record.contributions] == [0, 1]
+    counts = manager.counts()
+    assert (counts.read, counts.learned, counts.lost, counts.duplicated) == (ROWS, ROWS, 0, 0)
+
+
+def test_the_same_contributions_again_change_nothing(shard, manager):
+    header, receipts, changes = contributions(shard, manager.head_state(), 0)
+    _, first = manager.commit(header, *receipts, *changes)
+    commit, again = manager.commit(header, *receipts, *changes)
+    assert again is first and {j.outcome for j in commit.judgements} == {Outcome.REPEATED}
+    assert manager.counts().duplicated == 0
+
+
+def test_a_poisoned_contribution_is_refused_and_its_rows_are_counted_as_lost(shard, manager):
+    header, receipts, changes = contributions(shard, manager.head_state(), 0)
+    changes[0].flat_P[0] = np.nan
+    commit, head = manager.commit(header, *receipts, *changes)
+    assert [j.outcome for j in commit.judgements] == [Outcome.REFUSED, Outcome.ACCEPTED]
+    assert "not finite" in commit.judgements[0].reason
+    assert np.isfinite(head.flat_P).all()
+    assert manager.counts().lost == receipts[0].trained_rows
+
+
+def test_a_late_contribution_is_taken_while_its_base_is_kept_and_refused_after(shard, manager):
+    base = manager.head_state()
+    _, late_receipts, late_changes = contributions(shard, base, 9)
+    for number in range(2):
+        header, receipts, changes = contributions(shard, manager.head_state(), number)
+        manager.commit(header, *receipts, *changes)
+    commit, _ = manager.commit(a_round(9)[0], late_receipts[0], late_changes[0])
+    assert commit.judgements[0].outcome is Outcome.ACCEPTED and commit.version == 3
+    commit, _ = manager.commit(a_round(9)[0], late_receipts[1], late_changes[1])
+    assert commit.judgements[0].outcome is Outcome.STALE and commit.version == 3
+
+
+def test_old_states_are_dropped(shard, manager):
+    for number in range(12):
+        header, receipts, changes = contributions(shard, manager.head_state(), number)
+        manager.commit(header, *receipts, *changes)
+    assert sorted(manager._states) == [10, 11, 12]
+
+
+def test_the_same_work_on_the_same_version_gives_the_same_answer_on_any_shard(shard):
+    _, batch, works = a_round(0)
+    other = LearnerShard(ModelConfig(kind="linear"), LearnersConfig(shards=SHARDS, micro_batch_rows=8), TaskConfig(), 3, seed=1)
+    other.learn(works[1], ModelState.empty(3, 0), batch, None)
+    changes = [each.learn(works[0], ModelState.empty(3, 0), batch, None)[0] for each in (shard, other, shard)]
+    for change in changes[1:]:
+        np.testing.assert_array_equal(change.flat_P, changes[0].flat_P)
+
+
+def test_a_stop_is_heard_with_the_next_commit_and_the_next_status(shard, manager):
+    manager.request_stop()
+    header, receipts, changes = contributions(shard, manager.head_state(), 0)
+    assert manager.commit(header, *receipts, *changes)[0].stop_requested
+
+
+def test_a_replay_shard_takes_a_round_once_and_draws_what_is_asked():
+    from actors.learning.replay import ReplayConfig
+
+    replay = ReplayShard(ReplayConfig(capacity_rows=100), 0, seed=1)
+    _, batch, works = a_round(0)
+    for _ in range(2):
+        first, second, held, nbytes = replay.add(batch, works[0].train_slices, (5, 7))
+    assert held == sum(b - a for a, b in works[0].train_slices) and nbytes > 0
+    assert (len(first.y_N), len(second.y_N)) == (5, 7)
