@@ -2,7 +2,7 @@
 
 Receives receipts and changes from the supervisor. Returns the new version to whoever committed it. Holds the head, the few
 versions that late contributions may start from, and the lineage of all. It decides; consolidating a round is one pass over
-the shards' vectors. If it dies, the supervisor starts another from its last `snapshot`.
+the shards' vectors. If it dies, the supervisor starts another from the last version it has got and its copy of the history.
 """
 
 import logging
@@ -31,6 +31,7 @@ class Commit:
 
     version: int
     rows: int
+    record: VersionRecord | None  # of the new version; None where nothing was accepted
     receipts: tuple[Receipt, ...]
     judgements: tuple[Judgement, ...]
     seconds: float  # spent on consolidating
@@ -38,10 +39,19 @@ class Commit:
 
 
 class VersionManager:
-    def __init__(self, config: ConsolidationConfig, shards: int, initial: ModelState, clock: Callable[[], float]) -> None:
+    """`head` is the version to go on from, with the `history` that leads to it; a new history where there is none."""
+
+    def __init__(
+        self,
+        config: ConsolidationConfig,
+        shards: int,
+        head: ModelState,
+        clock: Callable[[], float],
+        history: VersionHistory | None = None,
+    ) -> None:
         self._config, self._shards, self._clock = config, shards, clock
-        self._history = VersionHistory(config.max_staleness)
-        self._states: dict[int, ModelState] = {0: initial}
+        self._history = history or VersionHistory(config.max_staleness)
+        self._states: dict[int, ModelState] = {head.version: head}
         self._status: Snapshot | None = None
         self._stop_requested = False
         self._offsets: Mapping[str, int] = {}
@@ -68,24 +78,26 @@ class VersionManager:
             for receipt, change, judgement in zip(receipts, changes, judged, strict=True)
             if judgement.outcome is Outcome.ACCEPTED
         ]
-        if any(change.rows for _, change in accepted):
-            self._append(header, accepted)
+        record = self._append(header, accepted) if any(change.rows for _, change in accepted) else None
         head = self._states[self._history.head]
         seconds = self._clock() - started
-        return Commit(self._history.head, head.rows, receipts, tuple(judged), seconds, self._stop_requested), head
+        return Commit(head.version, head.rows, record, receipts, tuple(judged), seconds, self._stop_requested), head
 
     def _judge(self, receipt: Receipt, change: LocalChange) -> Judgement:
         outcome, reason = self._history.judge(_record(receipt)), None
         if outcome is Outcome.ACCEPTED:
-            base = self._states[receipt.base_version]
-            reason = refusal(base, change, receipt.delta_norm, self._history.typical_delta_norm, self._config.max_delta_ratio)
-            outcome = Outcome.REFUSED if reason else outcome
+            base = self._states.get(receipt.base_version)
+            if base is None:  # gone with an earlier version manager
+                outcome = Outcome.STALE
+            else:
+                usual, limit = self._history.typical_delta_norm, self._config.max_delta_ratio
+                reason = refusal(base, change, receipt.delta_norm, usual, limit)
+                outcome = Outcome.REFUSED if reason else outcome
         if outcome is not Outcome.ACCEPTED:
-            self._history.refused += outcome is Outcome.REFUSED
             logger.warning("contribution %s %s: %s", receipt.work.contribution_id, outcome, reason or "see its lineage")
         return Judgement(receipt.work.contribution_id, outcome, reason)
 
-    def _append(self, header: RoundHeader, accepted: list[tuple[Receipt, LocalChange]]) -> None:
+    def _append(self, header: RoundHeader, accepted: list[tuple[Receipt, LocalChange]]) -> VersionRecord:
         head = self._history.head
         candidate = consolidate(
             self._states[head],
@@ -94,19 +106,19 @@ class VersionManager:
         )
         candidate = replace(candidate, version=head + 1)
         self._states[head + 1] = candidate
-        self._history.commit(
-            VersionRecord(
-                version=head + 1,
-                parent=head,
-                round=header.round,
-                created_at=self._clock(),
-                rows=candidate.rows,
-                contributions=tuple(_record(receipt) for receipt, _ in accepted),
-                offsets=header.position.offsets,
-                digest=candidate.digest(),
-            )
+        record = VersionRecord(
+            version=head + 1,
+            parent=head,
+            round=header.round,
+            created_at=self._clock(),
+            rows=candidate.rows,
+            contributions=tuple(_record(receipt) for receipt, _ in accepted),
+            offsets=header.position.offsets,
+            digest=candidate.digest(),
         )
+        self._history.commit(record)
         self._states.pop(head - self._config.max_staleness, None)
+        return record
 
     def head_state(self) -> ModelState:
         return self._states[self._history.head]

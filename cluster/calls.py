@@ -51,6 +51,20 @@ def is_alive(member: Member) -> bool:
     return True
 
 
+def respawn(member: Member, spawn: Callable[[], Member], tick: Callable[[], None]) -> None:
+    """Puts a new actor in the place of one that died. Its name is free again only some time after the death."""
+    deadline = time.monotonic() + CALL_TIMEOUT_S
+    while True:
+        try:
+            member.handle = spawn().handle
+            return
+        except ValueError:
+            if time.monotonic() > deadline:
+                raise
+            tick()
+            time.sleep(SLICE_S)
+
+
 def await_life(member: Member, tick: Callable[[], None], timeout_s: float = CALL_TIMEOUT_S) -> None:
     """Waits until Ray has started `member` again. Raises LearningError where it does not come back."""
     deadline = time.monotonic() + timeout_s

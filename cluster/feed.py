@@ -2,9 +2,9 @@
 
 import logging
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from ray import ObjectRef
 from ray.exceptions import RayActorError
@@ -12,9 +12,9 @@ from ray.exceptions import RayActorError
 from actors.errors import LearningError
 from actors.learning.dealing import deal, offsets_of
 from actors.records import RoundHeader, Work
-from cluster.calls import ATTEMPTS, CALL_TIMEOUT_S, SLICE_S, value_of
+from cluster.calls import ATTEMPTS, CALL_TIMEOUT_S, respawn, value_of
 from cluster.config import PerennialConfig
-from cluster.launch import Launcher, Member, System
+from cluster.launch import Launcher, System
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +51,20 @@ class ReplayHolding:
 
 
 class RoundFeed:
-    """`take` gives the next round; the one after it is being read meanwhile. Rows never pass through here."""
+    """`take` gives the next round; the one after it is being read meanwhile. Rows never pass through here.
 
-    def __init__(self, config: PerennialConfig, launcher: Launcher, system: System, tick: Callable[[], None]) -> None:
-        self._config, self._launcher, self._system, self._tick = config, launcher, system, tick
+    `saw` is told of a round that has offsets but no good rows.
+    """
+
+    def __init__(
+        self,
+        config: PerennialConfig,
+        launcher: Launcher,
+        system: System,
+        tick: Callable[[], None],
+        saw: Callable[[RoundHeader], None],
+    ) -> None:
+        self._config, self._launcher, self._system, self._tick, self._saw = config, launcher, system, tick, saw
         self.is_over = False
         self.holdings = [ReplayHolding() for _ in system.replays]
         self._holding_refs: list[tuple[ObjectRef, ObjectRef, list[int]]] = []
@@ -82,7 +92,7 @@ class RoundFeed:
             self._next = self._request()
         if not header.test_rows and not header.train_rows:
             if header.read:
-                self._system.version_manager.handle.saw.remote(header)
+                self._saw(header)
             return None
         assignments = self._deal(header, batch)
         self._remember(header, batch)
@@ -101,21 +111,9 @@ class RoundFeed:
             except RayActorError as error:
                 logger.warning("the ingestor died (%s); another takes over at its last position", error)
                 position = self._last.position if self._last else None
-                self._system.ingestor.handle = self._respawned(lambda at=position: self._launcher.ingestor(at)).handle  # type: ignore[misc]
+                respawn(self._system.ingestor, partial(self._launcher.ingestor, position), self._tick)
                 self._next = self._request()
         raise LearningError(f"the ingestor died {ATTEMPTS} times in a row; Ray's logs tell why")
-
-    def _respawned(self, spawn: Callable[[], Member]) -> Member:
-        """A name is free again only some time after its actor's death."""
-        deadline = time.monotonic() + CALL_TIMEOUT_S
-        while True:
-            try:
-                return spawn()
-            except ValueError:
-                if time.monotonic() > deadline:
-                    raise
-                self._tick()
-                time.sleep(SLICE_S)
 
     def _deal(self, header: RoundHeader, batch: ObjectRef) -> tuple[Assignment, ...]:
         learners, shards = self._config.learners, len(self._system.learners)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import ray
+from ray import ObjectRef
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -25,6 +26,7 @@ from actors.learner_shard import LearnerShard
 from actors.learning.schema import LabelType
 from actors.learning.state import ModelState
 from actors.learning.task import TaskKind
+from actors.learning.versioning import VersionHistory
 from actors.records import StreamPosition
 from actors.replay_shard import ReplayShard
 from actors.version_manager import VersionManager
@@ -55,6 +57,7 @@ class Member:
 class System:
     """Handles of everything that runs."""
 
+    head: ObjectRef  # the version to start from
     ingestor: Member
     learners: list[Member]
     replays: list[Member]
@@ -64,10 +67,6 @@ class System:
 
     def __post_init__(self) -> None:
         self.members = [self.ingestor, *self.learners, *self.replays, self.version_manager, self.evaluator]
-
-    def replace(self, old: Member, new: Member) -> None:
-        """Another actor took over the role of one that died."""
-        old.handle = new.handle
 
 
 def namespace_of(name: str) -> str:
@@ -117,11 +116,10 @@ class Launcher:
             ReplayShard, f"replay-{shard}", "replay", (self._config.replay, shard, self._config.seed), max_restarts=-1
         )
 
-    def version_manager(self, inputs: int) -> Member:
+    def version_manager(self, head: ObjectRef, history: VersionHistory | None = None) -> Member:
         c = self._config
-        empty = ModelState.empty(inputs, 1 if c.task.kind is TaskKind.REGRESSION else 0)
         return self._spawn(
-            VersionManager, VERSION_MANAGER, "version_manager", (c.consolidation, c.learners.shards, empty, time.time)
+            VersionManager, VERSION_MANAGER, "version_manager", (c.consolidation, c.learners.shards, head, time.time, history)
         )
 
     def evaluator(self, label_type: LabelType, predictions: Path | None) -> Member:
@@ -134,11 +132,14 @@ class Launcher:
         initial = initial_weights(self._config)
         ingestor = self.ingestor()
         stream = ray.get(ingestor.handle.describe.remote(), timeout=START_TIMEOUT_S)
+        # The driver owns it, as it owns every later version: they outlive the version manager.
+        head = ray.put(ModelState.empty(stream.inputs, 1 if self._config.task.kind is TaskKind.REGRESSION else 0))
         system = System(
+            head=head,
             ingestor=ingestor,
             learners=[self.learner(shard, stream.inputs, initial) for shard in range(self._config.learners.shards)],
             replays=[self.replay(shard) for shard in range(self._config.replay.shards)] if self._config.replay.ratio else [],
-            version_manager=self.version_manager(stream.inputs),
+            version_manager=self.version_manager(head),
             evaluator=self.evaluator(stream.schema.label_type, predictions),
         )
         ray.get([member.handle.vitals.remote() for member in system.members], timeout=START_TIMEOUT_S)

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import ray
 from ray import ObjectRef
@@ -18,10 +19,10 @@ from ray.exceptions import RayActorError
 
 from actors.errors import LearningError
 from actors.evaluator import Observation
-from actors.learning.versioning import Outcome
+from actors.learning.versioning import Outcome, VersionHistory
 from actors.records import RoundHeader
 from actors.version_manager import Commit
-from cluster.calls import ATTEMPTS, SLICE_S, await_life, has_died, is_alive, is_ready, value_of
+from cluster.calls import ATTEMPTS, SLICE_S, await_life, has_died, is_alive, is_ready, respawn, value_of
 from cluster.config import PerennialConfig
 from cluster.feed import Assignment, RoundFeed
 from cluster.launch import Launcher, System
@@ -67,7 +68,11 @@ class LearningLoop:
     version: int = 0
     observation: Observation | None = None
     feed: RoundFeed = field(init=False)
-    _head: ObjectRef = field(init=False)
+    _head: ObjectRef = field(init=False)  # of what has been asked for
+    _landed: ObjectRef = field(
+        init=False
+    )  # of what has come back, and with `_history` what another version manager starts from
+    _history: VersionHistory = field(init=False)
     _flights: deque[_Flight] = field(default_factory=deque)
     _leftovers: deque[Assignment] = field(default_factory=deque)  # given up by their round, on their own base
     _queue: deque[Assignment] = field(default_factory=deque)  # async: dealt, not yet given to a learner
@@ -77,8 +82,9 @@ class LearningLoop:
     _watched_since: float = 0.0
 
     def __post_init__(self) -> None:
-        self.feed = RoundFeed(self.config, self.launcher, self.system, self.tick)
-        self._head = self.system.version_manager.handle.head_state.remote()
+        self.feed = RoundFeed(self.config, self.launcher, self.system, self.tick, self._saw)
+        self._head = self._landed = self.system.head
+        self._history = VersionHistory(self.config.consolidation.max_staleness)
 
     @property
     def has_work(self) -> bool:
@@ -160,9 +166,9 @@ class LearningLoop:
                 self._recover(error)
                 continue
             self._flights.popleft()
+            self._note(flight.header, commit, flight.head)
             self._observations.append(flight.observation)
             self._watched_since = time.monotonic()
-            self.version = commit.version
             self._learn_stale_again(flight.assignments, commit)
             return Landed(flight.header, commit, time.monotonic() - flight.started)
 
@@ -186,11 +192,10 @@ class LearningLoop:
     def _recover(self, error: RayActorError) -> None:
         """Somebody died under the first flight. Gives out again what came to nothing, on the same base: the same answers."""
         first = self._flights[0]
-        if not is_alive(self.system.version_manager):
-            raise LearningError(f"the version manager died, and with it the history of this run: {error}") from error
         if first.attempts >= ATTEMPTS:
             raise LearningError(f"round {first.header.round} failed {first.attempts} times; the last time: {error}") from error
         logger.warning("round %d is given out again: %s", first.header.round, error)
+        self._ensure_version_manager()
         for member in self.system.learners:
             await_life(member, self.tick)
         base = first.base
@@ -240,17 +245,20 @@ class LearningLoop:
                     self._revive(a)
 
     def _land_one(self, a: Assignment) -> Landed:
-        commit_ref, self._head = self._commit_of(a.header, [a])
         is_new = a.header.round > self._observed_round
         self._observed_round = max(self._observed_round, a.header.round)
         self._observations.append(self._observation_of(a.batch if is_new else None, [a]))
-        try:
-            commit: Commit = value_of(commit_ref)
-        except RayActorError as error:
-            raise LearningError(f"the version manager died, and with it the history of this run: {error}") from error
-        self.version = commit.version
-        self._learn_stale_again([a], commit)
-        return Landed(a.header, commit, time.monotonic() - a.sent)
+        for _ in range(ATTEMPTS):
+            commit_ref, self._head = self._commit_of(a.header, [a])
+            try:
+                commit: Commit = value_of(commit_ref)
+            except RayActorError:
+                self._ensure_version_manager()
+                continue
+            self._note(a.header, commit, self._head)
+            self._learn_stale_again([a], commit)
+            return Landed(a.header, commit, time.monotonic() - a.sent)
+        raise LearningError(f"the version manager died {ATTEMPTS} times in a row; Ray's logs tell why")
 
     def _revive(self, a: Assignment) -> None:
         """The same work again. From the newer head if need be: in async mode no two runs are alike anyway."""
@@ -261,6 +269,24 @@ class LearningLoop:
         self._send(a, a.learner, a.base or self._head)
 
     # --- both
+
+    def _note(self, header: RoundHeader, commit: Commit, head: ObjectRef | None) -> None:
+        assert head is not None
+        self._history.saw(header.read, header.quarantined)
+        if commit.record is not None:
+            self._history.commit(commit.record)
+        self._landed, self.version = head, commit.version
+
+    def _saw(self, header: RoundHeader) -> None:
+        self._history.saw(header.read, header.quarantined)
+        self.system.version_manager.handle.saw.remote(header)
+
+    def _ensure_version_manager(self) -> None:
+        """Where it has died, another takes over from the last version that has come back."""
+        if not is_alive(self.system.version_manager):
+            logger.warning("the version manager died; another goes on from version %d", self.version)
+            spawn = partial(self.launcher.version_manager, self._landed, self._history)
+            respawn(self.system.version_manager, spawn, self.tick)
 
     def _send(self, a: Assignment, learner: int, base: ObjectRef) -> None:
         a.learner, a.sent = learner, time.monotonic()

@@ -64,7 +64,6 @@ class VersionHistory:
 
     def __init__(self, max_staleness: int, keep_records: int = 1_000) -> None:
         self.head = 0
-        self.refused = 0
         self._max_staleness = max_staleness
         self._records: deque[VersionRecord] = deque(maxlen=keep_records)
         self._recent_ids: deque[str] = deque(maxlen=4096)

@@ -1,4 +1,4 @@
-"""The history as a state machine: whatever arrives late, twice, stale or never, it neither loses count nor contradicts itself."""
+"""The history as a state machine: whatever comes late, twice, stale or never, it neither loses count nor contradicts itself."""
 
 import pytest
 from hypothesis import settings
