@@ -3,6 +3,7 @@
     PerennialError
     ├── ConfigError          the configuration or the command line is wrong       exit 2
     ├── InputUnusableError   the stream cannot be read, or every row is bad        exit 3
+    ├── LostPlaceError       an actor that was started again is asked to go on without being told where
     └── LearningError        a role failed beyond what retries may mend            exit 1
 
 A message says what happened, the value seen, the limit, and what to do. Each class takes one message only, so that
@@ -26,6 +27,10 @@ class InputUnusableError(PerennialError):
     """The stream is missing, empty, unreadable or bad in every row."""
 
     exit_code = 3
+
+
+class LostPlaceError(PerennialError):
+    """The ingestor does not know of the round before the one asked for: it has to be told where to resume."""
 
 
 class LearningError(PerennialError):

@@ -2,7 +2,7 @@
 
 Receives receipts and changes from the supervisor. Returns the new version to whoever committed it. Holds the head, the few
 versions that late contributions may start from, and the lineage of all. It decides; consolidating a round is one pass over
-the shards' vectors. If it dies, the supervisor starts another from the last version it has got and its copy of the history.
+the shards' vectors. If it dies, Ray starts it again and the supervisor tells it the last version that came back and the history.
 """
 
 import logging
@@ -39,22 +39,24 @@ class Commit:
 
 
 class VersionManager:
-    """`head` is the version to go on from, with the `history` that leads to it; a new history where there is none."""
-
     def __init__(
         self,
         config: ConsolidationConfig,
         shards: int,
         head: ModelState,
         clock: Callable[[], float],
-        history: VersionHistory | None = None,
     ) -> None:
         self._config, self._shards, self._clock = config, shards, clock
-        self._history = history or VersionHistory(config.max_staleness)
+        self._history = VersionHistory(config.max_staleness)
         self._states: dict[int, ModelState] = {head.version: head}
         self._status: Snapshot | None = None
         self._stop_requested = False
         self._offsets: Mapping[str, int] = {}
+
+    def resume(self, head: ModelState, history: VersionHistory) -> None:
+        """Goes on from version `head` and its history, unless it knows of newer ones: it was started again."""
+        if head.version > self._history.head:
+            self._history, self._states = history, {head.version: head}
 
     def saw(self, header: RoundHeader) -> None:
         """Takes note of what the ingestor has read."""

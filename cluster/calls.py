@@ -21,7 +21,8 @@ def value_of(ref: ObjectRef, timeout_s: float = CALL_TIMEOUT_S) -> Any:
     try:
         return ray.get(ref, timeout=timeout_s)
     except RayTaskError as error:
-        if isinstance(error.cause, PerennialError):
+        # A call that waited for the result of one that died fails with the death wrapped in a task's error.
+        if isinstance(error.cause, (PerennialError, RayActorError)):
             raise error.cause from None
         raise LearningError(f"a role failed: {error.cause!r}. The full traceback is in Ray's logs.") from error
     except GetTimeoutError as error:
@@ -38,31 +39,11 @@ def has_died(ref: ObjectRef) -> bool:
         ray.get(ref, timeout=0)
     except RayActorError:
         return True
-    except (GetTimeoutError, RayTaskError):
+    except RayTaskError as error:
+        return isinstance(error.cause, RayActorError)
+    except GetTimeoutError:
         return False
     return False
-
-
-def is_alive(member: Member) -> bool:
-    try:
-        ray.get(member.handle.vitals.options(concurrency_group="control").remote(), timeout=CALL_TIMEOUT_S)
-    except (RayActorError, GetTimeoutError):
-        return False
-    return True
-
-
-def respawn(member: Member, spawn: Callable[[], Member], tick: Callable[[], None]) -> None:
-    """Puts a new actor in the place of one that died. Its name is free again only some time after the death."""
-    deadline = time.monotonic() + CALL_TIMEOUT_S
-    while True:
-        try:
-            member.handle = spawn().handle
-            return
-        except ValueError:
-            if time.monotonic() > deadline:
-                raise
-            tick()
-            time.sleep(SLICE_S)
 
 
 def await_life(member: Member, tick: Callable[[], None], timeout_s: float = CALL_TIMEOUT_S) -> None:

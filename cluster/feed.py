@@ -4,17 +4,16 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from ray import ObjectRef
 from ray.exceptions import RayActorError
 
-from actors.errors import LearningError
+from actors.errors import LearningError, LostPlaceError
 from actors.learning.dealing import deal, offsets_of
 from actors.records import RoundHeader, Work
-from cluster.calls import ATTEMPTS, CALL_TIMEOUT_S, respawn, value_of
+from cluster.calls import ATTEMPTS, CALL_TIMEOUT_S, await_life, value_of
 from cluster.config import PerennialConfig
-from cluster.launch import Launcher, System
+from cluster.launch import System
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +58,11 @@ class RoundFeed:
     def __init__(
         self,
         config: PerennialConfig,
-        launcher: Launcher,
         system: System,
         tick: Callable[[], None],
         saw: Callable[[RoundHeader], None],
     ) -> None:
-        self._config, self._launcher, self._system, self._tick, self._saw = config, launcher, system, tick, saw
+        self._config, self._system, self._tick, self._saw = config, system, tick, saw
         self.is_over = False
         self.holdings = [ReplayHolding() for _ in system.replays]
         self._holding_refs: list[tuple[ObjectRef, ObjectRef, list[int]]] = []
@@ -108,10 +106,11 @@ class RoundFeed:
             try:
                 header: RoundHeader = value_of(header_ref, CALL_TIMEOUT_S + self._config.learners.round_wait_s)
                 return batch, header
-            except RayActorError as error:
-                logger.warning("the ingestor died (%s); another takes over at its last position", error)
-                position = self._last.position if self._last else None
-                respawn(self._system.ingestor, partial(self._launcher.ingestor, position), self._tick)
+            except (RayActorError, LostPlaceError) as error:
+                logger.warning("the ingestor died (%s); started again, it goes on from its last position", error)
+                await_life(self._system.ingestor, self._tick)
+                if self._last is not None:
+                    value_of(self._system.ingestor.handle.resume.remote(self._last.position, self._number))
                 self._next = self._request()
         raise LearningError(f"the ingestor died {ATTEMPTS} times in a row; Ray's logs tell why")
 

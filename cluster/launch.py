@@ -26,8 +26,6 @@ from actors.learner_shard import LearnerShard
 from actors.learning.schema import LabelType
 from actors.learning.state import ModelState
 from actors.learning.task import TaskKind
-from actors.learning.versioning import VersionHistory
-from actors.records import StreamPosition
 from actors.replay_shard import ReplayShard
 from actors.version_manager import VersionManager
 from cluster.config import PerennialConfig
@@ -91,13 +89,13 @@ class Launcher:
                     f"and the cluster has {there:g}: set learners.shards or learners.resources.{key} lower, or add nodes."
                 )
 
-    def ingestor(self, position: StreamPosition | None = None) -> Member:
+    def ingestor(self) -> Member:
         c = self._config
         stream = c.stream
         if stream.path is not None:
             stream = stream.model_copy(update={"path": str(Path(stream.path).absolute())})
-        arguments = (stream, c.task, c.learners, c.seed, storage_uri(c.storage), time.monotonic, time.sleep, position)
-        return self._spawn(Ingestor, "ingestor", "ingestor", arguments, on_this_node=True)
+        arguments = (stream, c.task, c.learners, c.seed, storage_uri(c.storage), time.monotonic, time.sleep)
+        return self._spawn(Ingestor, "ingestor", "ingestor", arguments, on_this_node=True, max_restarts=-1)
 
     def learner(self, shard: int, inputs: int, initial: Mapping[str, np.ndarray] | None) -> Member:
         c = self._config
@@ -116,10 +114,14 @@ class Launcher:
             ReplayShard, f"replay-{shard}", "replay", (self._config.replay, shard, self._config.seed), max_restarts=-1
         )
 
-    def version_manager(self, head: ObjectRef, history: VersionHistory | None = None) -> Member:
+    def version_manager(self, head: ObjectRef) -> Member:
         c = self._config
         return self._spawn(
-            VersionManager, VERSION_MANAGER, "version_manager", (c.consolidation, c.learners.shards, head, time.time, history)
+            VersionManager,
+            VERSION_MANAGER,
+            "version_manager",
+            (c.consolidation, c.learners.shards, head, time.time),
+            max_restarts=-1,
         )
 
     def evaluator(self, label_type: LabelType, predictions: Path | None) -> Member:

@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import ray
 from ray import ObjectRef
@@ -22,10 +21,10 @@ from actors.evaluator import Observation
 from actors.learning.versioning import Outcome, VersionHistory
 from actors.records import RoundHeader
 from actors.version_manager import Commit
-from cluster.calls import ATTEMPTS, SLICE_S, await_life, has_died, is_alive, is_ready, respawn, value_of
+from cluster.calls import ATTEMPTS, SLICE_S, await_life, has_died, is_ready, value_of
 from cluster.config import PerennialConfig
 from cluster.feed import Assignment, RoundFeed
-from cluster.launch import Launcher, System
+from cluster.launch import System
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +61,6 @@ class LearningLoop:
     """`step` brings the next version. While it waits it calls `tick` several times a second."""
 
     config: PerennialConfig
-    launcher: Launcher
     system: System
     tick: Callable[[], None]
     version: int = 0
@@ -82,7 +80,7 @@ class LearningLoop:
     _watched_since: float = 0.0
 
     def __post_init__(self) -> None:
-        self.feed = RoundFeed(self.config, self.launcher, self.system, self.tick, self._saw)
+        self.feed = RoundFeed(self.config, self.system, self.tick, self._saw)
         self._head = self._landed = self.system.head
         self._history = VersionHistory(self.config.consolidation.max_staleness)
 
@@ -282,11 +280,10 @@ class LearningLoop:
         self.system.version_manager.handle.saw.remote(header)
 
     def _ensure_version_manager(self) -> None:
-        """Where it has died, another takes over from the last version that has come back."""
-        if not is_alive(self.system.version_manager):
-            logger.warning("the version manager died; another goes on from version %d", self.version)
-            spawn = partial(self.launcher.version_manager, self._landed, self._history)
-            respawn(self.system.version_manager, spawn, self.tick)
+        """Where it has been started again, it goes on from the last version that has come back."""
+        manager = self.system.version_manager
+        await_life(manager, self.tick)
+        value_of(manager.handle.resume.remote(self._landed, self._history))
 
     def _send(self, a: Assignment, learner: int, base: ObjectRef) -> None:
         a.learner, a.sent = learner, time.monotonic()

@@ -18,7 +18,7 @@ from actors.learning.versioning import Outcome, RowCounts
 from actors.status import AliasStatus, DriftStatus, PrequentialStatus, RunState, Snapshot, StreamStatus
 from cluster.config import PerennialConfig
 from cluster.health import HealthWatch
-from cluster.launch import Launcher, System
+from cluster.launch import System
 from cluster.loop import Landed, LearningLoop
 from cluster.metrics import Metrics
 
@@ -59,13 +59,12 @@ class Supervisor:
     def __init__(
         self,
         config: PerennialConfig,
-        launcher: Launcher,
         system: System,
         show: Callable[[Snapshot], None],
         should_stop: Callable[[], bool],
     ) -> None:
         self._config, self._system, self._show, self._should_stop = config, system, show, should_stop
-        self._loop = LearningLoop(config, launcher, system, self._tick)
+        self._loop = LearningLoop(config, system, self._tick)
         self._health = HealthWatch(system.members)
         self._metrics = Metrics(config.name)
         self._started = self._last_tick = time.monotonic()

@@ -9,7 +9,7 @@ from actors.learning.lineage import OffsetRange
 from actors.learning.models.config import ModelConfig
 from actors.learning.state import ModelState
 from actors.learning.task import TaskConfig
-from actors.learning.versioning import Outcome
+from actors.learning.versioning import Outcome, VersionHistory
 from actors.records import RoundBatch, RoundHeader, Rows, StreamPosition, Work
 from actors.replay_shard import ReplayShard
 from actors.version_manager import VersionManager
@@ -87,6 +87,30 @@ def test_a_late_contribution_is_taken_while_its_base_is_kept_and_refused_after(s
     assert commit.judgements[0].outcome is Outcome.ACCEPTED and commit.version == 3
     commit, _ = manager.commit(a_round(9)[0], late_receipts[1], late_changes[1])
     assert commit.judgements[0].outcome is Outcome.STALE and commit.version == 3
+
+
+def test_started_again_it_goes_on_from_the_last_version_and_knows_what_was_learned(shard, manager):
+    mirror, head = VersionHistory(2), manager.head_state()
+    for number in range(3):
+        header, receipts, changes = contributions(shard, head, number)
+        commit, head = manager.commit(header, *receipts, *changes)
+        mirror.saw(header.read, header.quarantined)
+        mirror.commit(commit.record)
+    again = VersionManager(ConsolidationConfig(max_staleness=2), SHARDS, ModelState.empty(3, 0), lambda: 0.0)
+    again.resume(head, mirror)
+    commit, _ = again.commit(header, *receipts, *changes)
+    assert commit.version == 3 and {j.outcome for j in commit.judgements} == {Outcome.REPEATED}
+    header, receipts, changes = contributions(shard, head, 3)
+    commit, _ = again.commit(header, *receipts, *changes)
+    assert commit.version == 4 and again.counts().learned == 4 * ROWS and again.counts().lost == 0
+
+
+def test_resuming_a_manager_that_knows_more_changes_nothing(shard, manager):
+    first = manager.head_state()
+    header, receipts, changes = contributions(shard, first, 0)
+    manager.commit(header, *receipts, *changes)
+    manager.resume(first, VersionHistory(2))
+    assert manager.head_state().version == 1
 
 
 def test_old_states_are_dropped(shard, manager):
