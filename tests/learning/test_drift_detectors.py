@@ -17,9 +17,10 @@ from actors.learning.drift.page_hinkley import PageHinkleyConfig
 from actors.learning.drift.signal import Direction
 from actors.learning.drift.window_mean import WindowMeanConfig
 
-EAGER_ADWIN = AdwinConfig(delta=0.05, clock=1, max_buckets=3, min_window_rows=10, grace_rows=30)
+TWO_SIDED_ADWIN = AdwinConfig(direction=Direction.BOTH)
+EAGER_ADWIN = AdwinConfig(direction=Direction.BOTH, delta=0.05, clock=1, max_buckets=3, min_window_rows=10, grace_rows=30)
 RISING_PAGE_HINKLEY = PageHinkleyConfig(direction=Direction.UP, threshold=20, min_rows=100, alpha=0.999)
-CONFIGS = [AdwinConfig(), EAGER_ADWIN, PageHinkleyConfig(), RISING_PAGE_HINKLEY, DdmConfig(), WindowMeanConfig()]
+CONFIGS = [TWO_SIDED_ADWIN, EAGER_ADWIN, PageHinkleyConfig(), RISING_PAGE_HINKLEY, DdmConfig(), WindowMeanConfig()]
 EVERY_DETECTOR = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
 
 
@@ -106,7 +107,7 @@ def test_a_constant_error_never_alarms(config, value):
 
 
 def test_adwin_holds_a_long_quiet_window_in_a_few_buckets():
-    detector = Adwin(AdwinConfig())
+    detector = Adwin(TWO_SIDED_ADWIN)
     detector.update_many((np.random.default_rng(1).random(200_000) < 0.2).astype(float))
     assert detector.width > 100_000
     assert sum(len(level) for level in detector.to_state()["levels"]) <= 6 * 18
