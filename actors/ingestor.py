@@ -1,25 +1,26 @@
 """The ingestor: from the source to rounds of clean, encoded rows.
 
 Receives the supervisor's call for the next round. Returns the round's rows, for the object store, and a small header with
-their offsets. Holds its place in the stream and the rows whose labels are not visible yet. If it dies, another is started
-at the `position` of the last header that was learned: sources are re-readable, so nothing is lost.
+their offsets. Holds its place in the stream and the rows whose labels are not visible yet. If it dies, Ray starts it
+again and the supervisor tells it the `position` in the last header: sources are re-readable, so nothing is lost.
 """
 
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from actors.errors import InputUnusableError
+from actors.errors import InputUnusableError, LearningError, LostPlaceError
 from actors.learner_config import LearnersConfig
 from actors.learning.encoding import RowEncoder
 from actors.learning.lineage import OffsetRange
 from actors.learning.task import TaskConfig, TaskKind
-from actors.quarantine import Quarantine
+from actors.quarantine import Quarantine, refusals
 from actors.records import RoundBatch, RoundHeader, Rows, StreamDescription, StreamPosition
 from actors.sources.config import SourceKind, StreamConfig
 from actors.sources.inference import infer_schema
@@ -66,30 +67,34 @@ class Ingestor:
         storage: str,
         clock: Callable[[], float],
         wait: Callable[[float], None],
-        position: StreamPosition | None = None,
     ) -> None:
         self._stream, self._task, self._clock, self._wait = stream, task, clock, wait
         self._round_rows = learners.rows_per_round * learners.shards
         self._round_wait_s = learners.round_wait_s
-        source = open_source(stream, task, seed)
-        self._schema = infer_schema(source.sample(), stream, task)
+        self._source = open_source(stream, task, seed)
+        self._schema = infer_schema(self._source.sample(), stream, task)
         self._validator = RowValidator(self._schema, task)
         self._inputs = RowEncoder(self._schema).width
+        self._storage = storage
         self._quarantine = Quarantine(storage)
+        self._rate = stream.synthetic.rate_rows_per_s if stream.kind is SourceKind.SYNTHETIC else None
         given = tuple(task.classes) if isinstance(task.classes, list) else ()
-        start = position or StreamPosition({}, 0, 0, given, {})
-        self._code: dict[Any, int] = {label: code for code, label in enumerate(start.classes)}
-        self._quarantined: Counter[str] = Counter(start.quarantined)
-        self._next_offsets = dict(start.offsets)  # of the next row to be trained
-        self._trained_row = start.row
-        self._row = start.row  # number of the next row to be read
-        self._tested_row = start.tested_row
-        self._chunks: Iterator[SourceChunk | None] | None = source.read(start.offsets)
+        self.resume(StreamPosition({}, 0, 0, given, {}), 0)
+
+    def resume(self, position: StreamPosition, number: int) -> None:
+        """Goes on from `position` with round `number`, whatever was done before."""
+        self._number = number
+        self._code: dict[Any, int] = {label: code for code, label in enumerate(position.classes)}
+        self._quarantined: Counter[str] = Counter(position.quarantined)
+        self._next_offsets = dict(position.offsets)  # of the next row to be trained
+        self._trained_row = position.row
+        self._row = position.row  # number of the next row to be read
+        self._tested_row = position.tested_row
+        self._chunks: Iterator[SourceChunk | None] | None = self._source.read(position.offsets)
         self._untested: deque[_Segment] = deque()
         self._unlabelled: deque[_Segment] = deque()  # tested, their labels not visible yet
         self._unannounced: deque[tuple[int, OffsetRange]] = deque()  # what was read, by the number of its first row
         self._bad: deque[tuple[int, BadRow]] = deque()  # refused rows that no round has passed yet
-        self._rate = stream.synthetic.rate_rows_per_s if stream.kind is SourceKind.SYNTHETIC else None
         self._started: float | None = None
         self._handed_out = 0
         self._last: tuple[int, tuple[RoundBatch, RoundHeader]] | None = None
@@ -100,10 +105,13 @@ class Ingestor:
     def next_round(self, number: int) -> tuple[RoundBatch, RoundHeader]:
         """Up to `rows_per_round` rows for each shard; fewer where the stream has no more for now. A repeat repeats the answer.
 
-        Raises InputUnusableError where the stream cannot be read, or has nothing but bad rows.
+        Raises InputUnusableError where the stream cannot be read, or has nothing but bad rows; LostPlaceError where this is
+        not the next round, as after a restart.
         """
         if self._last and self._last[0] == number:
             return self._last[1]
+        if number != self._number:
+            raise LostPlaceError(f"round {number} is asked for and {self._number} is next: tell the ingestor where to resume")
         self._fill()
         test = self._take(self._untested, self._ready_rows())
         if test:
@@ -117,11 +125,13 @@ class Ingestor:
         answer = self._round(number, test, train)
         self._handed_out += len(answer[0].test)
         self._last = (number, answer)
+        self._number += 1
         return answer
 
     def finish(self) -> dict[str, int]:
         """Writes out what is buffered; returns the quarantined rows per reason."""
-        self._quarantine.close()
+        with self._setting_aside():
+            self._quarantine.close()
         return dict(self._quarantined)
 
     # --- reading
@@ -135,7 +145,7 @@ class Ingestor:
                 try:
                     chunk = next(self._chunks)
                 except StopIteration:
-                    self._end()
+                    self._chunks = None
             if chunk is not None:
                 self._take_in(chunk)
                 continue
@@ -158,11 +168,6 @@ class Ingestor:
             return ready
         self._started = self._clock() if self._started is None else self._started
         return max(0, min(ready, int(self._rate * (self._clock() - self._started)) - self._handed_out))
-
-    def _end(self) -> None:
-        self._chunks = None
-        if self._row and self._row == sum(self._quarantined.values()) + len(self._bad):
-            raise InputUnusableError(self._hopeless("every row of the stream"))
 
     def _take_in(self, chunk: SourceChunk) -> None:
         rows, bad = self._validator.check(chunk)
@@ -193,16 +198,9 @@ class Ingestor:
         self._bad.extend((row.offset + to_row, row) for row in bad)
         refused = sum(self._quarantined.values()) + len(self._bad)
         if self._row >= _HOPELESS_ROWS and self._row == refused:
-            raise InputUnusableError(self._hopeless(f"every one of the first {self._row} rows"))
-
-    def _hopeless(self, what: str) -> str:
-        self._settle(self._row)
-        self._quarantine.flush()
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self._quarantined.most_common())
-        return (
-            f"{what} was refused ({reasons}). The schema taken from its beginning is {self._schema}. "
-            "Look at the reasons in storage/quarantine; set stream.columns or stream.label_type where the schema is wrong."
-        )
+            self._settle(self._row)
+            counts = self.finish()
+            raise InputUnusableError(f"none of the first {self._row:,} rows can be used: {refusals(self._storage, counts)}")
 
     # --- handing out
 
@@ -260,9 +258,19 @@ class Ingestor:
         bad: list[BadRow] = []
         while self._bad and self._bad[0][0] < before_row:
             bad.append(self._bad.popleft()[1])
-        self._quarantine.add(bad)
+        with self._setting_aside():
+            self._quarantine.add(bad)
         self._quarantined.update(str(row.reason) for row in bad)
         return tuple(read), tuple(OffsetRange(row.partition, row.offset, row.offset + 1) for row in bad)
+
+    @contextmanager
+    def _setting_aside(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise LearningError(
+                f"bad rows cannot be set aside in storage {self._storage}: {error}; make room there, or mend its permissions"
+            ) from error
 
     def _rows(self, segments: list[_Segment], *, labelled: bool) -> Rows:
         y_N = self._coded(segments) if labelled else None

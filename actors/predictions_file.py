@@ -21,6 +21,10 @@ _VALUE_TYPES = {
 }
 
 
+def partial_path(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
 class PredictionsFile:
     """Written as `PATH.partial` and renamed by `close`, so that a file at PATH is whole; it replaces an older one.
 
@@ -31,7 +35,7 @@ class PredictionsFile:
     def __init__(self, path: str, label_type: LabelType, task_kind: TaskKind) -> None:
         self.value_type: pa.DataType = pa.float64() if task_kind is TaskKind.REGRESSION else _VALUE_TYPES[label_type]
         self._path = Path(path)
-        self._partial = self._path.with_name(self._path.name + ".partial")
+        self._partial = partial_path(self._path)
         self._schema = pa.schema(
             [
                 pa.field("row", pa.int64(), nullable=False),

@@ -7,14 +7,14 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 from pyarrow import fs
 from pyarrow import parquet as pq
 
 from actors.sources.source import BadRow, BadRowReason
+from actors.storage import open_storage
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +40,8 @@ class Quarantine:
     """
 
     def __init__(self, storage_uri: str, buffer_rows: int = 1000) -> None:
-        if "://" in storage_uri:
-            self._files, root = fs.FileSystem.from_uri(storage_uri)
-        else:
-            self._files, root = fs.LocalFileSystem(), str(Path(storage_uri).expanduser().absolute())
-        self._folder = f"{root.rstrip('/')}/{FOLDER}"
+        self._files, root = open_storage(storage_uri)
+        self._folder = f"{root}/{FOLDER}"
         self._buffer_rows = buffer_rows
         self._rows: list[tuple[str, int, str, str, str]] = []
         self._bytes = 0
@@ -86,6 +83,21 @@ class Quarantine:
         self.flush()
 
     def _next_part(self) -> int:
-        found = self._files.get_file_info(fs.FileSelector(self._folder, allow_not_found=True))
-        parts = [int(match[1]) for info in found if (match := _PART.fullmatch(info.base_name))]
-        return max(parts, default=-1) + 1
+        return max(_parts(self._files, self._folder), default=-1) + 1
+
+
+def refusals(storage_uri: str, counts: Mapping[str, int]) -> str:
+    """`counts` of refused rows by reason in words, with an example: the first row of the newest part."""
+    files, root = open_storage(storage_uri)
+    parts = _parts(files, f"{root}/{FOLDER}")
+    text = ", ".join(f"{rows:,} {reason}" for reason, rows in sorted(counts.items(), key=lambda item: -item[1]))
+    if parts:
+        with files.open_input_file(f"{root}/{FOLDER}/part-{max(parts):06d}.parquet") as file:
+            (row,) = pq.ParquetFile(file).read_row_group(0, ["partition", "offset", "message"]).slice(0, 1).to_pylist()
+        text += f"; for example row {row['offset']:,} of {row['partition']}: {row['message']}"
+    return text
+
+
+def _parts(files: fs.FileSystem, folder: str) -> list[int]:
+    found = files.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+    return [int(match[1]) for info in found if (match := _PART.fullmatch(info.base_name))]

@@ -21,6 +21,7 @@ DEFAULT_CONFIG = Path("ray_config.yaml")
 DEFAULT_DASHBOARD = "http://127.0.0.1:8265"
 STOP_TIMEOUT_S = 60.0
 SCREEN_WIDTH = 100
+OUR_PACKAGES = ("actors", "serve", "cluster")  # what --debug makes talk; the libraries stay quiet
 INTERRUPTED = 130  # as shells count a command that Ctrl-C ended
 
 
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     run = command("run", "Bring the system up and learn from the stream until it ends, or until Ctrl-C.", _run)
     _configuration(run)
     run.add_argument("--address", metavar="local|auto|HOST:PORT", help="the Ray cluster, instead of ray.address")
-    run.add_argument("--once", action="store_true", help="end when the stream is exhausted")
+    run.add_argument("--once", action="store_true", help="end when the stream is exhausted, instead of waiting for more")
     run.add_argument("--report", type=Path, metavar="DIR", help="write report.json, report.html and plots here at the end")
     run.add_argument("--predictions", type=Path, metavar="FILE.parquet", help="write every prediction, made before its label")
     run.add_argument("--no-serve", dest="serve", action="store_false", help="learn only, answer no predictions over HTTP")
@@ -132,9 +133,9 @@ def _run_command(options: argparse.Namespace) -> int:
     from actors.errors import PerennialError
     from cluster.shadowing import refuse_shadowed_packages
 
-    logging.basicConfig(
-        level=logging.DEBUG if options.debug else logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for package in OUR_PACKAGES if options.debug else ():
+        logging.getLogger(package).setLevel(logging.DEBUG)
     try:
         refuse_shadowed_packages()
         act: Callable[[argparse.Namespace], int] = options.act

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,12 @@ from typing import Any
 
 from actors.errors import ConfigError, LearningError
 from actors.status import RunState, Snapshot
+from actors.storage import local_folder
 from cluster.config import PerennialConfig
 
 _CALL_TIMEOUT_S = 15.0
+_NAME_TIMEOUT_S = 5.0
+_KNOCK_TIMEOUT_S = 5.0
 _TOKEN_FILE = Path("~/.ray/auth_token")
 
 
@@ -37,8 +41,14 @@ def is_in_job() -> bool:
 def cluster(config: PerennialConfig) -> Iterator[None]:
     """Ray, connected; what was started here ends here."""
     address = "auto" if is_in_job() and config.ray.address == "local" else config.ray.address
-    if address != "local":
+    if address == "local":
+        # What Ray does by default, without a line about it on every start; and nobody is told of a cluster on this machine.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    else:
         use_token_if_there_is_one()
+    # Of what fails, every error that matters is asked for; Ray would print the others with their tracebacks.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "namespace": None, "configure_logging": False}
@@ -52,13 +62,37 @@ def cluster(config: PerennialConfig) -> Iterator[None]:
         }
         options |= {"dashboard_port": r.dashboard_port} if r.dashboard else {}
     try:
+        _knock(address)
         ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(_unreachable(address, error)) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody listens at HOST:PORT: Ray would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon:
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_TIMEOUT_S).close()
+
+
+def refuse_taken_name(name: str) -> None:
+    """Raises ConfigError where a system called `name` runs on the cluster. One that has just ended may take a moment to go."""
+    from ray.util import list_named_actors
+
+    from cluster.launch import namespace_of
+
+    deadline = time.monotonic() + _NAME_TIMEOUT_S
+    while any(actor["namespace"] == namespace_of(name) for actor in list_named_actors(all_namespaces=True)):
+        if time.monotonic() > deadline:
+            raise ConfigError(
+                f"a system named {name!r} runs on this cluster already: give this one another name (--set name=...) and "
+                "storage, or end the other (`perennial stop`)"
+            )
+        time.sleep(0.2)
 
 
 def _unreachable(address: str, error: Exception) -> str:
@@ -74,7 +108,7 @@ class RunFile:
     """A note in `storage` that says where the run that writes to it lives, so that `perennial status` finds it."""
 
     def __init__(self, storage: str) -> None:
-        self._path = None if "://" in storage else Path(storage) / "run.json"
+        self._path = None if "://" in storage else local_folder(storage) / "run.json"
 
     def write(self, address: str) -> None:
         if self._path is not None:
@@ -116,8 +150,9 @@ def _version_manager(address: str, config: PerennialConfig) -> Iterator[Any]:
 
     found = RunFile(config.storage).address() if address in {"auto", "local"} else None
     try:
+        _knock(found or address)
         ray.init(address=found or ("auto" if address == "local" else address), log_to_driver=False, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise LearningError(_unreachable(found or address, error)) from error
     try:
         yield ray.get_actor(VERSION_MANAGER, namespace=namespace_of(config.name))

@@ -18,6 +18,7 @@ PLAIN_LINE_EVERY_S = 5.0
 SCREEN_EVERY_S = 0.25
 HISTORY_EVERY_S = 1.0
 HISTORY_POINTS = 48
+NODE_CHARACTERS = 12  # of a node's id of 56; enough to tell nodes apart
 MOST_ACTORS = 16  # listed one by one, those in trouble first
 SMALLEST_SPAN = 0.02  # of the score; below it a sparkline would draw noise as mountains
 
@@ -48,6 +49,7 @@ class Progress:
         self._line_every_s = line_every_s
         self._live: Live | None = None
         self._last: Snapshot | None = None
+        self._shown: Snapshot | None = None
         self._scores: deque[float] = deque(maxlen=HISTORY_POINTS)
         self._next_score_s = self._next_output_s = clock()
 
@@ -58,7 +60,7 @@ class Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        if self._last is not None:
+        if self._last is not None and self._last is not self._shown:
             self._show(self._last)
         if self._live is not None:
             self._live.stop()
@@ -69,11 +71,12 @@ class Progress:
         if now >= self._next_score_s and snapshot.prequential.recent is not None:
             self._scores.append(snapshot.prequential.recent)
             self._next_score_s = now + HISTORY_EVERY_S
-        if now >= self._next_output_s:
+        if now >= self._next_output_s and (self._live is not None or snapshot.state is not RunState.STOPPING):
             self._next_output_s = now + (self._line_every_s if self._live is None else SCREEN_EVERY_S)
             self._show(snapshot)
 
     def _show(self, snapshot: Snapshot) -> None:
+        self._shown = snapshot
         if self._live is not None:
             self._live.update(render_status(snapshot, tuple(self._scores)), refresh=True)
         else:
@@ -94,8 +97,8 @@ def plain_line(snapshot: Snapshot) -> str:
         parts.append(f"quarantined {stream.quarantined:,}")
     if snapshot.drift.events:
         parts.append(f"drift {snapshot.drift.events:,} (last at row {_whole(snapshot.drift.last_row)})")
-    dead = sum(not actor.alive for actor in snapshot.actors)
-    if dead and snapshot.state is not RunState.STARTING:
+    dead = sum(not actor.alive and actor.pid is not None for actor in snapshot.actors)  # without a pid it has not spoken yet
+    if dead:
         parts.append(f"{dead} of {len(snapshot.actors)} actors down")
     return " | ".join(parts)
 
@@ -159,22 +162,24 @@ def _facts(snapshot: Snapshot, scores: Sequence[float]) -> Table:
 
 def _actors(snapshot: Snapshot) -> Table:
     actors = snapshot.actors
-    absent = Text("● starting", style="yellow") if snapshot.state is RunState.STARTING else Text("● down", style="red")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for heading in ("actor", "role", "pid", "node"):
+    for heading in ("actor", "role"):
         table.add_column(heading, overflow="ellipsis", no_wrap=True, max_width=24)
+    table.add_column("pid", no_wrap=True)
+    table.add_column("node", no_wrap=True, max_width=NODE_CHARACTERS)
     for heading in ("busy", "restarts"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     shown = (
         actors if len(actors) <= MOST_ACTORS else sorted(actors, key=lambda actor: (actor.alive, -actor.restarts))[:MOST_ACTORS]
     )
     for actor in shown:
         busy = "-" if actor.busy_fraction is None else f"{actor.busy_fraction:.0%}"
         restarts = Text(f"{actor.restarts:,}", style="yellow" if actor.restarts else "")
-        health = Text("● alive", style="green") if actor.alive else absent
+        gone = Text("● starting", style="yellow") if actor.pid is None else Text("● down", style="red")
+        health = Text("● alive", style="green") if actor.alive else gone
         pid = "-" if actor.pid is None else str(actor.pid)
-        table.add_row(Text(actor.name), Text(actor.role), pid, Text(actor.node or "-"), busy, restarts, health)
+        table.add_row(Text(actor.name), Text(actor.role), pid, Text((actor.node or "-")[:NODE_CHARACTERS]), busy, restarts, health)
     if len(shown) < len(actors):
         table.add_row(Text(f"and {len(actors) - len(shown):,} more", style="dim"))
     return table

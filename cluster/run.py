@@ -1,18 +1,24 @@
 """`perennial run`: bring the system up, learn, and leave a report."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 
-from actors.errors import InputUnusableError
+from actors.errors import ConfigError, InputUnusableError, LearningError
+from actors.predictions_file import partial_path
+from actors.quarantine import FOLDER, refusals
+from actors.sources.config import SourceKind
 from cluster.config import PerennialConfig
-from cluster.connect import RunFile, cluster
+from cluster.connect import RunFile, cluster, refuse_taken_name
+from cluster.outputs import check_apart, check_predictions, check_report, check_storage
 from cluster.progress import Progress
+from cluster.summary import print_summary, summary_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,24 @@ class StopFlag:
 def run(config: PerennialConfig, options: RunOptions, console: Console | None = None) -> int:
     """Returns the exit code; raises PerennialError where the run cannot begin or go on."""
     console = console or Console(stderr=True)
+    _check(config, options)
+    try:
+        report = _learn(config, options, console)
+    finally:
+        if options.predictions is not None:  # there where the run has failed, and of no use
+            partial_path(options.predictions).unlink(missing_ok=True)
+    rows = report["rows"]
+    refused = refusals(config.storage, rows["quarantined_by_reason"]) if rows["quarantined"] else ""
+    if rows["read"] and rows["read"] == rows["quarantined"]:
+        raise InputUnusableError(
+            f"none of the {rows['read']:,} rows can be used: {refused}. They are in {config.storage}/{FOLDER}, with the reasons"
+        )
+    print_summary(console, summary_of(report, refused, options.report, options.predictions))
+    return 0
+
+
+def _learn(config: PerennialConfig, options: RunOptions, console: Console) -> dict[str, Any]:
+    """The report."""
     run_file = RunFile(config.storage)
     with StopFlag().armed() as stop, cluster(config):
         import ray
@@ -55,35 +79,48 @@ def run(config: PerennialConfig, options: RunOptions, console: Console | None = 
         from cluster.report import write_report
         from cluster.supervisor import Supervisor
 
-        launcher = Launcher(config)
-        system = launcher.launch(options.predictions)
+        refuse_taken_name(config.name)
+        system = Launcher(config).launch(options.predictions)
         run_file.write(ray.get_runtime_context().gcs_address)
         try:
             with Progress(console) as progress:
-                supervisor = Supervisor(config, launcher, system, progress.update, lambda: stop.is_set)
+                supervisor = Supervisor(config, system, progress.update, lambda: stop.is_set, once=options.once)
                 supervisor.run()
                 report = supervisor.end()
             if options.report is not None:
-                write_report(options.report, report)
+                _write(write_report, options.report, report)
         finally:
             run_file.remove()
             for member in system.members:
                 ray.kill(member.handle)
-    console.print(_summary(report, options))
-    if report["rows"]["read"] and not report["rows"]["trained"] and report["rows"]["quarantined"]:
-        raise InputUnusableError(f"no row could be learned: {report['rows']['quarantined_by_reason']}")
-    return 0
+    return report
 
 
-def _summary(report: dict, options: RunOptions) -> str:  # type: ignore[type-arg]
-    rows, scores = report["rows"], report["prequential"]
-    score = next((f"{name} {scores[name]:.4f}" for name in ("accuracy", "mae") if scores.get(name) is not None), "no score yet")
-    lines = [
-        f"{rows['read']:,} rows read, {rows['tested']:,} predicted, {rows['trained']:,} learned, "
-        f"{rows['quarantined']:,} quarantined, {rows['lost']:,} lost, {rows['duplicated']:,} twice; "
-        f"{report['rows_per_s']:,.0f} rows/s",
-        f"prequential {score}; head version {report['versions']['head']}; {len(report['drift'])} drift alarms",
-    ]
+def _check(config: PerennialConfig, options: RunOptions) -> None:
+    """Raises ConfigError where the run could not end well, before anything is started."""
+    stream = config.stream
+    if options.once and stream.is_endless:
+        kind = f"stream.kind: {stream.kind}{' with stream.follow' if stream.follow else ''}"
+        raise ConfigError(
+            f"--once ends where the stream does, and {kind} has no end: say where, as with --set stream.rows=20000, "
+            "or leave out --once"
+        )
+    outputs = {"--report": options.report, "--predictions": options.predictions}
+    if "://" not in config.storage:
+        outputs["storage"] = Path(config.storage)
+    if stream.kind is SourceKind.FILES and stream.path is not None:
+        check_apart(stream.path, {option: path for option, path in outputs.items() if path is not None})
+    check_storage(config.storage)
     if options.report is not None:
-        lines.append(f"report in {options.report}/report.html")
-    return "\n".join(lines)
+        check_report(options.report)
+    if options.predictions is not None:
+        check_predictions(options.predictions)
+
+
+def _write(write_report: Callable[[Path, dict[str, Any]], Path], folder: Path, report: dict[str, Any]) -> None:
+    try:
+        write_report(folder, report)
+    except OSError as error:
+        raise LearningError(
+            f"the report cannot be written to {folder}: {error}; make room there, or name another --report"
+        ) from error

@@ -16,6 +16,7 @@ from actors.errors import LearningError
 from actors.evaluator import Observation
 from actors.learning.versioning import Outcome, RowCounts
 from actors.status import AliasStatus, DriftStatus, PrequentialStatus, RunState, Snapshot, StreamStatus
+from cluster.calls import SLICE_S
 from cluster.config import PerennialConfig
 from cluster.health import HealthWatch
 from cluster.launch import System
@@ -54,7 +55,7 @@ class _ShardTotals:
 
 
 class Supervisor:
-    """`show` gets every snapshot; `should_stop` says whether the user wants to end."""
+    """`show` gets every snapshot; `should_stop` says whether the user wants to end; `once` ends the run with the stream."""
 
     def __init__(
         self,
@@ -62,8 +63,10 @@ class Supervisor:
         system: System,
         show: Callable[[Snapshot], None],
         should_stop: Callable[[], bool],
+        *,
+        once: bool,
     ) -> None:
-        self._config, self._system, self._show, self._should_stop = config, system, show, should_stop
+        self._config, self._system, self._show, self._should_stop, self._once = config, system, show, should_stop, once
         self._loop = LearningLoop(config, system, self._tick)
         self._health = HealthWatch(system.members)
         self._metrics = Metrics(config.name)
@@ -88,15 +91,21 @@ class Supervisor:
     # --- the run
 
     def run(self) -> None:
-        """Until the stream is over or somebody wants to stop. Raises PerennialError where the loop cannot go on."""
+        """Until somebody wants to stop, with `once` until the stream is over. Raises PerennialError where it cannot go on."""
         self._learning_from = time.monotonic()
-        while self._loop.has_work and not (self._should_stop() or self._stop_requested):
+        while not (self._should_stop() or self._stop_requested):
+            if not self._loop.has_work:
+                if self._once:
+                    break
+                self._loop.finish()
+                self._note_observation()
+                time.sleep(SLICE_S)
             self._state = RunState.LEARNING if self._step() else RunState.IDLE
+            self._learning_until = time.monotonic() if self._state is RunState.LEARNING else self._learning_until
             self._tick()
         self._loop.wind_down()
         while self._loop.has_work:
-            self._step()
-        self._learning_until = time.monotonic()
+            self._learning_until = time.monotonic() if self._step() else self._learning_until
         self._state = RunState.STOPPING
         self._loop.finish()
         self._note_observation()

@@ -57,9 +57,8 @@ class ColumnarFile:
                     yield from pieces(chunk, start)
         except (pa.ArrowException, OSError) as error:
             raise InputUnusableError(
-                f"{self._path} cannot be read beyond row {row}: {' '.join(str(error).split())[:300]}; it is truncated or "
-                "corrupt: "
-                "write it again, or move it away"
+                f"{self._path} cannot be read beyond row {row}: {' '.join(str(error).split())[:300].rstrip('.')}; it is "
+                "truncated or corrupt: write it again, or move it away"
             ) from error
 
     def _batches(self, start: int, opened: ExitStack) -> Iterator[tuple[int, pa.RecordBatch]]:

@@ -60,6 +60,11 @@ class StreamConfig(Section):
         self.given_columns()
         return self
 
+    @property
+    def is_endless(self) -> bool:
+        """Whether it is certain never to end by itself."""
+        return self.rows is None and (self.kind is SourceKind.SYNTHETIC or self.follow)
+
     def given_columns(self) -> tuple[Column, ...] | None:
         """The features as configured, None for `auto`. Raises ValueError, naming the key, for a kind that does not exist."""
         if self.columns == "auto":

@@ -36,6 +36,8 @@ class FilesSource:
         tables: list[pa.Table] = []
         wanted = left = min(SAMPLE_ROWS, self._rows or SAMPLE_ROWS)
         malformed = None
+        for partition, path in self._paths().items():  # a file that cannot be read shows now, not when its turn comes
+            _open(path, partition)
         for chunk in self.read({}):
             if chunk is None or (tables and chunk.table.schema != tables[0].schema):
                 break
@@ -46,9 +48,9 @@ class FilesSource:
             if not left:
                 break
         if left == wanted:
-            why = f"; its first row is malformed: {malformed.message}" if malformed else ""
-            wait = "; with stream.follow, put the first rows there before starting" if self._follow else ""
-            raise InputUnusableError(f"stream.path {self._root} has no row that can be read{why}{wait}")
+            why = f"; its first row is malformed: {malformed.message}" if malformed else " below its column names"
+            when = " before starting" if self._follow else ""
+            raise InputUnusableError(f"stream.path {self._root} has no row that can be read{why}; put rows there{when}")
         return pa.concat_tables(tables)
 
     def read(self, offsets: Mapping[str, int]) -> Iterator[SourceChunk | None]:

@@ -75,7 +75,8 @@ class RowValidator:
         unknown = [name for name in found if name not in self._names] or [name for name in found if found.count(name) > 1]
         absent = sorted(self._names - set(found))
         if unknown:
-            message = f"column {unknown[0]!r} is not in the schema; take it out of the data, or start afresh with it named"
+            where = f"; {absent[0]!r} is absent: name it so if it is the same" if absent else ""
+            message = f"column {unknown[0]!r} is not in the schema{where}; take it out of the data, or start afresh with it"
             faults.add(every_row_N, BadRowReason.UNKNOWN_COLUMN, lambda _: message)
         elif absent:
             message = f"column {absent[0]!r} is absent; add it, empty where a value is missing"
