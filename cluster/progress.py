@@ -12,7 +12,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from actors.status import RunState, Snapshot
+from actors.status import ActorHealth, RunState, Snapshot
 
 PLAIN_LINE_EVERY_S = 5.0
 SCREEN_EVERY_S = 0.25
@@ -97,7 +97,7 @@ def plain_line(snapshot: Snapshot) -> str:
         parts.append(f"quarantined {stream.quarantined:,}")
     if snapshot.drift.events:
         parts.append(f"drift {snapshot.drift.events:,} (last at row {_whole(snapshot.drift.last_row)})")
-    dead = sum(not actor.alive and actor.pid is not None for actor in snapshot.actors)  # without a pid it has not spoken yet
+    dead = sum(not actor.alive and not _is_starting(actor) for actor in snapshot.actors)
     if dead:
         parts.append(f"{dead} of {len(snapshot.actors)} actors down")
     return " | ".join(parts)
@@ -176,13 +176,20 @@ def _actors(snapshot: Snapshot) -> Table:
     for actor in shown:
         busy = "-" if actor.busy_fraction is None else f"{actor.busy_fraction:.0%}"
         restarts = Text(f"{actor.restarts:,}", style="yellow" if actor.restarts else "")
-        gone = Text("● starting", style="yellow") if actor.pid is None else Text("● down", style="red")
+        gone = Text("● starting", style="yellow") if _is_starting(actor) else Text("● down", style="red")
         health = Text("● alive", style="green") if actor.alive else gone
         pid = "-" if actor.pid is None else str(actor.pid)
-        table.add_row(Text(actor.name), Text(actor.role), pid, Text((actor.node or "-")[:NODE_CHARACTERS]), busy, restarts, health)
+        table.add_row(
+            Text(actor.name), Text(actor.role), pid, Text((actor.node or "-")[:NODE_CHARACTERS]), busy, restarts, health
+        )
     if len(shown) < len(actors):
         table.add_row(Text(f"and {len(actors) - len(shown):,} more", style="dim"))
     return table
+
+
+def _is_starting(actor: ActorHealth) -> bool:
+    """Whether it has never been heard of."""
+    return not actor.alive and actor.pid is None and not actor.restarts
 
 
 def _offsets(offsets: Mapping[str, int]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from actors.errors import InputUnusableError
+from actors.errors import InputUnusableError, LostPlaceError
 from actors.ingestor import Ingestor
 from actors.learner_config import LearnersConfig
 from actors.learning.lineage import OffsetSet
@@ -27,10 +27,13 @@ class Clock:
         self.now += seconds
 
 
-def ingestor(tmp_path, stream, *, position=None, task=None, clock=None, shards=2, round_rows=50):
+def ingestor(tmp_path, stream, *, position=None, number=0, task=None, clock=None, shards=2, round_rows=50):
     clock = clock or Clock()
     learners = LearnersConfig(shards=shards, round_rows=round_rows)
-    return Ingestor(stream, task or TaskConfig(), learners, 1, str(tmp_path / "storage"), clock, clock.wait, position)
+    each = Ingestor(stream, task or TaskConfig(), learners, 1, str(tmp_path / "storage"), clock, clock.wait)
+    if position is not None:
+        each.resume(position, number)
+    return each
 
 
 def csv_stream(tmp_path, rows, bad=(), **settings):
@@ -103,7 +106,7 @@ def test_another_ingestor_goes_on_exactly_where_one_stopped(tmp_path, delay, aft
     stream = csv_stream(tmp_path, 333, {3, 99, 100, 101, 230}, label_delay_rows=delay)
     whole = list(rounds_of(ingestor(tmp_path, stream)))
     position = whole[after][1].position
-    rest = list(rounds_of(ingestor(tmp_path, stream, position=position), first=after + 1))
+    rest = list(rounds_of(ingestor(tmp_path, stream, position=position, number=after + 1), first=after + 1))
     for part in ("test", "train"):
         expected = np.concatenate([getattr(batch, part).row_N for batch, _ in whole[after + 1 :]])
         found = np.concatenate([getattr(batch, part).row_N for batch, _ in rest])
@@ -116,6 +119,11 @@ def test_another_ingestor_goes_on_exactly_where_one_stopped(tmp_path, delay, aft
         expected = OffsetSet(o for _, header in whole[after + 1 :] for o in getattr(header, kind)).ranges()
         assert OffsetSet(o for _, header in rest for o in getattr(header, kind)).ranges() == expected
     assert rest[-1][1].position == whole[-1][1].position
+
+
+def test_started_again_it_refuses_to_begin_from_the_beginning(tmp_path):
+    with pytest.raises(LostPlaceError, match="round 3 is asked for and 0 is next"):
+        ingestor(tmp_path, csv_stream(tmp_path, 333)).next_round(3)
 
 
 def test_a_repeated_call_repeats_the_answer(tmp_path):

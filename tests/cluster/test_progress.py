@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -118,9 +119,16 @@ def test_without_a_terminal_there_is_one_plain_line_every_five_seconds_and_a_las
     with Progress(Console(file=out, width=40), clock) as progress:
         for second in range(12):
             clock.now = float(second)
-            progress.update(WHOLE)
-    lines = out.getvalue().splitlines()
-    assert lines == [plain_line(WHOLE)] * 4  # at 0, 5 and 10 seconds, and at the end
+            progress.update(replace(WHOLE, rows_per_s=second))
+    assert out.getvalue().splitlines() == [plain_line(replace(WHOLE, rows_per_s=second)) for second in (0, 5, 10, 11)]
+
+
+def test_without_a_terminal_a_short_run_is_one_line():
+    out = io.StringIO()
+    with Progress(Console(file=out, width=40), Clock()) as progress:
+        for state in (RunState.STOPPING, RunState.STOPPED):
+            progress.update(replace(WHOLE, state=state))
+    assert out.getvalue().splitlines() == [plain_line(replace(WHOLE, state=RunState.STOPPED))]
 
 
 def test_a_plain_line_says_what_matters_and_nothing_that_is_not_there():

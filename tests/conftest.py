@@ -1,0 +1,27 @@
+"""One Ray for all tests that ask for it, started when the first one does."""
+
+import os
+
+# Before anything imports ray: a token left by some earlier `ray.init` must not lock the tests out, nobody is told of them,
+# and a cluster that the shell points to is not theirs.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ.pop("RAY_ADDRESS", None)
+
+from collections.abc import Iterator
+
+import pytest
+from ray_head import RayHead, ray_head
+
+
+@pytest.fixture(scope="session")
+def shared_ray() -> Iterator[RayHead]:
+    """A cluster of 4 CPUs without a dashboard. Systems on it need names of their own."""
+    with ray_head() as head:
+        yield head
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(shared_ray: RayHead) -> str:
+    """The shared cluster's HOST:PORT."""
+    return shared_ray.address
