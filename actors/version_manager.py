@@ -2,7 +2,7 @@
 
 Receives receipts and changes from the supervisor. Returns the new version to whoever committed it. Holds the head, the few
 versions that late contributions may start from, and the lineage of all. It decides; consolidating a round is one pass over
-the shards' vectors. If it dies, Ray starts it again and the supervisor tells it the last version that came back and the history.
+the shards' vectors. If it dies, Ray starts it again and the supervisor tells it the last version it got and the history.
 """
 
 import logging

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from cluster.config import PerennialConfig
 _CALL_TIMEOUT_S = 15.0
 _NAME_TIMEOUT_S = 5.0
 _KNOCK_TIMEOUT_S = 5.0
+_HOST_PORT = re.compile(r"([^/]+):([0-9]+)")
 _TOKEN_FILE = Path("~/.ray/auth_token")
 
 
@@ -74,9 +76,16 @@ def cluster(config: PerennialConfig) -> Iterator[None]:
 
 def _knock(address: str) -> None:
     """Raises OSError where nobody listens at HOST:PORT: Ray would try for minutes."""
-    host, colon, port = address.rpartition(":")
-    if colon:
-        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_TIMEOUT_S).close()
+    if address == "auto":
+        from ray._private.utils import read_ray_address  # what `auto` means to Ray: a cluster that may be long gone
+
+        address = os.environ.get("RAY_ADDRESS") or read_ray_address() or ""
+    if (where := _HOST_PORT.fullmatch(address)) is None:
+        return
+    try:
+        socket.create_connection((where[1].strip("[]"), int(where[2])), _KNOCK_TIMEOUT_S).close()
+    except OSError as error:
+        raise ConnectionError(f"{address}: {error.strerror or error}") from error
 
 
 def refuse_taken_name(name: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cluster.cli import main
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
 HEADER = "a,b,class"
+NUMBERS = count()
 SMALL = ("learners.shards=1", "replay.ratio=0")
 
 
@@ -59,13 +61,13 @@ class Ended:
 
 
 @pytest.fixture
-def run(ray_cluster, tmp_path, capfd, request):
+def run(ray_cluster, tmp_path, capfd):
     """`perennial run --once` on a stream of files, in this process: what it prints goes where a user's terminal would be."""
 
     def run(path: Path, *overrides: str) -> Ended:
         settings = [
             "stream.kind=files", f"stream.path={json.dumps(str(path))}", f"storage={tmp_path / 'storage'}",
-            f"name=bad-input-{abs(hash(request.node.name)) % 10**6}", *overrides,
+            f"name=bad-input-{next(NUMBERS)}", *overrides,
         ]  # fmt: skip
         words = [word for setting in settings for word in ("--set", setting)]
         files = ["--report", str(tmp_path / "report"), "--predictions", str(tmp_path / "p.parquet")]
@@ -77,8 +79,8 @@ def run(ray_cluster, tmp_path, capfd, request):
     return run
 
 
-def good_rows(count: int, seed: int = 0) -> list[str]:
-    x_ND = np.random.default_rng(seed).standard_normal((count, 2))
+def good_rows(rows: int, seed: int = 0) -> list[str]:
+    x_ND = np.random.default_rng(seed).standard_normal((rows, 2))
     return [f"{a:.4f},{b:.4f},{int(a > 0)}" for a, b in x_ND]
 
 
@@ -142,14 +144,18 @@ def test_a_row_of_an_odd_shape_learns_as_any_other(run, tmp_path):
     [
         pytest.param((HEADER, *good_rows(9)), ("stream.label=Clas",), 2, "did you mean 'class'?", id="no_such_label"),
         pytest.param((HEADER,), (), 3, "no row that can be read", id="only_names"),
-        pytest.param((HEADER, *good_rows(9), "1,x,1"), ("stream.on_bad_row=stop",), 3, "row 9 of rows.csv", id="stop_at_bad_row"),
+        pytest.param(
+            (HEADER, *good_rows(40), "1,x,1"), ("stream.on_bad_row=stop",), 3, "row 40 of rows.csv", id="stop_at_bad_row"
+        ),
         pytest.param(
             (HEADER, *(f"{i},{i},{i}" for i in range(1500))), (), 3, "set task.kind: regression", id="numbers_for_classes"
         ),
         pytest.param(
             (HEADER, *good_rows(9)), ("model={kind: python, factory: 'nowhere:f'}",), 2, "model.factory", id="no_such_model"
         ),
-        pytest.param((HEADER, *good_rows(9)), ("learners.shards=64",), 2, "64 CPUs, and the cluster has 4", id="too_many_shards"),
+        pytest.param(
+            (HEADER, *good_rows(9)), ("learners.shards=64",), 2, "64 CPUs, and the cluster has 4", id="too_many_shards"
+        ),
     ],
 )
 def test_what_cannot_be_learned_from_ends_the_run_with_one_message(run, tmp_path, lines, overrides, code, words):
@@ -162,9 +168,13 @@ def test_what_cannot_be_learned_from_ends_the_run_with_one_message(run, tmp_path
 def test_two_systems_of_one_name_do_not_share_a_cluster(ray_cluster, tmp_path, capsys):
     import ray
 
+    class Ingestor:
+        def is_there(self) -> bool:
+            return True
+
+    named = {"name": "ingestor", "namespace": "perennial-taken", "lifetime": "detached", "num_cpus": 0}
     ray.init(address=ray_cluster, log_to_driver=False, configure_logging=False)
-    other = ray.remote(dict).options(name="ingestor", namespace="perennial-taken", lifetime="detached", num_cpus=0).remote()
-    ray.get(other.keys.remote())
+    assert ray.get(ray.remote(Ingestor).options(**named).remote().is_there.remote())
     ray.shutdown()
     try:
         arguments = ["--set", "name=taken", "--set", "stream.rows=100", "--set", f"storage={tmp_path}"]

@@ -39,8 +39,9 @@ def assert_learned(done: Outcome) -> None:
 
 
 def test_a_job_submitted_with_rays_own_command_learns_and_succeeds(job_ray, tmp_path):
+    ray = str(Path(sys.executable).with_name("ray"))
     submitted = subprocess.run(
-        [str(Path(sys.executable).with_name("ray")), "job", "submit", "--address", job_ray.dashboard, "--working-dir", ".", "--",
+        [ray, "job", "submit", "--address", job_ray.dashboard, "--working-dir", ".", "--",
          "python", "-m", "cluster", *run_command(tmp_path, "by-ray", "stream.rows=6000")],
         cwd=ROOT, env=os.environ | {"HOME": str(tmp_path)}, capture_output=True, text=True, timeout=180,
     )  # fmt: skip

@@ -103,4 +103,6 @@ def wait_until_it_sees(prometheus: Prometheus, expected: dict[str, float]) -> No
 
 def differences(prometheus: Prometheus, expected: dict[str, float]) -> dict[str, tuple[float, float]]:
     seen = {query: prometheus.value(query) for query in expected}
-    return {query: (seen[query], wanted) for query, wanted in expected.items() if seen[query] != pytest.approx(wanted, abs=1e-9)}
+    return {
+        query: (seen[query], wanted) for query, wanted in expected.items() if seen[query] != pytest.approx(wanted, abs=1e-9)
+    }

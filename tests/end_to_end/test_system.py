@@ -213,7 +213,8 @@ def test_a_model_and_a_source_of_the_users_own_are_found_beside_the_command(ray_
     (tmp_path / "plane.py").write_text(USERS_MODULE)
     with LiveSystem(
         ray_cluster, tmp_path, "own-parts", "stream.kind=python", "stream.source=plane:Ring", "stream.options={rows: 6000}",
-        "stream.label=where", "model.kind=python", "model.factory=plane:net", "model.options={width: 32}", "learners.optimizer.learning_rate=0.02", once=True,
+        "stream.label=where", "model.kind=python", "model.factory=plane:net", "model.options={width: 32}",
+        "learners.optimizer.learning_rate=0.02", once=True,
     ) as system:  # fmt: skip
         done = system.end()
     done.rows_add_up(6000)
@@ -227,7 +228,8 @@ def test_a_model_starts_from_given_weights_and_leaves_frozen_ones_alone(ray_clus
     done = learn(
         ray_cluster, tmp_path, "transfer", *SMALL, "stream.rows=8000", "stream.synthetic.drift_every_rows=4000",
         "task.classes=[0, 1]",  # in the order of the given weights' outputs
-        "model.hidden=[16]", f"model.init_from={tmp_path / 'weights.safetensors'}", "model.freeze=[layers.0.*, layers.1.weight]",
+        "model.hidden=[16]", f"model.init_from={tmp_path / 'weights.safetensors'}",
+        "model.freeze=[layers.0.*, layers.1.weight]",
     )  # fmt: skip
     done.rows_add_up(8000)
     assert done.correct_N[64:564].mean() > 0.8

@@ -14,16 +14,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(240)]
 ENDLESS = ("stream.synthetic.rate_rows_per_s=3000",)
 _RECOVERY_TIMEOUT_S = 90.0
 
-DEATHS = [
-    "learner-0",
-    "replay-0",
-    "ingestor",
-    "version_manager",
-    pytest.param("evaluator", marks=pytest.mark.xfail(strict=False, reason="the run ends with its evaluator, by design so far")),
-]
-
-
-@pytest.mark.parametrize("victim", DEATHS)
+@pytest.mark.parametrize("victim", ["learner-0", "replay-0", "ingestor", "version_manager"])
 def test_a_run_outlives_the_death_of(victim, ray_cluster, tmp_path):
     with LiveSystem(ray_cluster, tmp_path, f"death-of-{victim}", *ENDLESS) as system:
         killed = pid_of(system, victim)
@@ -39,6 +30,14 @@ def test_a_run_outlives_a_learner_that_hangs(ray_cluster, tmp_path):
         goes_on_without(system, "learner-1", stopped)
         assert_all_rows_are_accounted_for(system)
         wait_until(lambda: not alive({stopped}), 30, "the end of the process that hung")
+
+
+def test_a_run_ends_with_its_evaluator_and_says_so(ray_cluster, tmp_path):
+    with LiveSystem(ray_cluster, tmp_path, "death-of-evaluator", *ENDLESS) as system:
+        os.kill(pid_of(system, "evaluator"), signal.SIGKILL)
+        assert system.process.wait(_RECOVERY_TIMEOUT_S) == 1
+        assert "the evaluator died, and with it the scores of this run" in system.stderr
+        assert "Traceback" not in system.stderr
 
 
 def actor_of(status: dict[str, Any], name: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class AdwinConfig(Section):
     max_buckets: int = setting(5, "Buckets of each size; more find a change's row more exactly and cost more.", ge=2)
     min_window_rows: int = setting(5, "Neither part of the window may be smaller than this.", unit="rows", ge=1)
     grace_rows: int = setting(10, "Looks for no change before so many rows.", unit="rows", ge=1)
-    direction: Direction = setting(Direction.UP, "`up` alarms when the error rises; `both`, as in the paper, also when it falls.")
+    direction: Direction = setting(Direction.UP, "`up` alarms when the error rises; `both`, as published, also when it falls.")
 
 
 class Adwin:
