@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--debug", action="store_true", help="log in detail, and show the traceback of an unexpected error")
         return made
 
-    run = command("run", "Bring the system up and learn from the stream until it ends, or until Ctrl-C.", _run)
+    run = command("run", "Bring the system up and learn from the stream until Ctrl-C; with --once, until it ends.", _run)
     _configuration(run)
     run.add_argument("--address", metavar="local|auto|HOST:PORT", help="the Ray cluster, instead of ray.address")
     run.add_argument("--once", action="store_true", help="end when the stream is exhausted, instead of waiting for more")

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from actors.errors import InputUnusableError, LostPlaceError
+from actors.errors import InputUnusableError, LearningError, LostPlaceError
 from actors.ingestor import Ingestor
 from actors.learner_config import LearnersConfig
 from actors.learning.lineage import OffsetSet
@@ -152,10 +152,27 @@ def test_a_stream_with_nothing_new_gives_an_empty_round_and_loses_nothing(tmp_pa
     assert batch.test.row_N.tolist() == [120] and not header.is_last
 
 
-def test_a_stream_of_bad_rows_only_is_refused_with_the_reasons(tmp_path):
+def test_a_stream_of_bad_rows_only_ends_with_all_of_them_set_aside(tmp_path):
     stream = csv_stream(tmp_path, 200, range(200), columns={"a": "numeric", "b": "numeric"})
-    with pytest.raises(InputUnusableError, match=r"every row of the stream was refused \(200 not_finite\)"):
+    each = ingestor(tmp_path, stream)
+    (_, header), *rest = rounds_of(each)
+    assert rest == [] and header.is_last and header.test_rows == header.train_rows == 0
+    assert OffsetSet(header.read).ranges() == OffsetSet(header.quarantined).ranges()
+    assert each.finish() == {"not_finite": 200}
+
+
+def test_a_stream_that_begins_with_ten_thousand_bad_rows_is_not_read_to_its_end(tmp_path):
+    stream = csv_stream(tmp_path, 30_000, range(30_000), columns={"a": "numeric", "b": "numeric"})
+    with pytest.raises(InputUnusableError, match=r"none of the first 1\d,\d+ rows can be used: .* not_finite; for example row"):
         list(rounds_of(ingestor(tmp_path, stream)))
+
+
+def test_a_storage_that_fails_while_a_bad_row_is_set_aside_is_named(tmp_path):
+    each = ingestor(tmp_path, csv_stream(tmp_path, 100, {3}))
+    (tmp_path / "storage").write_text("in the way")
+    list(rounds_of(each))
+    with pytest.raises(LearningError, match=r"bad rows cannot be set aside in storage .*storage: .*make room there"):
+        each.finish()
 
 
 def test_on_bad_row_stop_ends_at_the_first_one_and_names_it(tmp_path):

@@ -4,7 +4,7 @@ import json
 import pytest
 from pyarrow import parquet as pq
 
-from actors.quarantine import Quarantine
+from actors.quarantine import Quarantine, refusals
 from actors.sources.source import BadRow, BadRowReason
 
 
@@ -73,3 +73,13 @@ def test_rows_stay_held_while_the_storage_fails(tmp_path):
     (tmp_path / "quarantine").unlink()
     quarantine.close()
     assert pq.read_table(tmp_path / "quarantine")["offset"].to_pylist() == [0]
+
+
+def test_refusals_are_told_by_reason_the_most_frequent_first_with_the_newest_example(tmp_path):
+    assert refusals(str(tmp_path), {}) == ""
+    quarantine = Quarantine(str(tmp_path))
+    for offset in (7, 1200):
+        quarantine.add([bad(offset), bad(offset + 1)])
+        quarantine.flush()
+    told = refusals(str(tmp_path), {"malformed": 4, "not_finite": 1300})
+    assert told == "1,300 not_finite, 4 malformed; for example row 1,200 of a.csv: row 1200"

@@ -117,6 +117,13 @@ def test_a_path_that_is_not_there_is_named(tmp_path):
         source(tmp_path).sample()
 
 
+def test_a_file_that_cannot_be_read_shows_at_the_start_and_not_when_its_turn_comes(tmp_path):
+    csv_file(tmp_path, "x,class\n1,a\n", "1.csv")
+    csv_file(tmp_path, "hello", "readme.md")
+    with pytest.raises(InputUnusableError, match=r"readme\.md is not known to be CSV"):
+        source(tmp_path).sample()
+
+
 def test_a_folder_is_read_by_name_and_unfinished_files_are_not_part_of_it(tmp_path):
     (tmp_path / "b").mkdir()
     csv_file(tmp_path, "x,class\n3,c\n", "c.csv")

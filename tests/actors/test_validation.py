@@ -90,6 +90,12 @@ def test_a_column_of_another_type_is_refused_in_every_row(name, cells):
     assert rows.x_ND.shape[0] == len(rows.labels) == 0
 
 
+def test_a_renamed_column_is_told_with_the_one_that_is_absent():
+    validator = RowValidator(Schema((Column("x", ColumnKind.NUMERIC),), "class", LabelType.INTEGER), TaskConfig())
+    _, bad = validator.check(chunk({"X": [1], "class": [0]}))
+    assert "column 'X' is not in the schema; 'x' is absent" in bad[0].message
+
+
 def test_a_column_that_the_schema_does_not_know_is_refused_in_every_row():
     validator = RowValidator(Schema((Column("x", ColumnKind.NUMERIC),), "class", LabelType.INTEGER), TaskConfig())
     rows, bad = validator.check(chunk({"x": [1, 2], "extra": ["a", "b"], "class": [0, 1]}))

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from actors.learner_config import LearnersConfig
 from actors.learner_shard import LearnerShard
@@ -19,7 +20,8 @@ ROWS, SHARDS = 64, 2
 
 @pytest.fixture
 def shard():
-    return LearnerShard(ModelConfig(kind="linear"), LearnersConfig(shards=SHARDS, micro_batch_rows=8), TaskConfig(), 3, seed=1)
+    yield LearnerShard(ModelConfig(kind="linear"), LearnersConfig(shards=SHARDS, micro_batch_rows=8), TaskConfig(), 3, seed=1)
+    torch.set_flush_denormal(False)  # a shard has a process to itself; here the other tests need their smallest numbers back
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_a_job_submitted_with_rays_own_command_learns_and_succeeds(job_ray, tmp_
     ray = str(Path(sys.executable).with_name("ray"))
     submitted = subprocess.run(
         [ray, "job", "submit", "--address", job_ray.dashboard, "--working-dir", ".", "--",
-         "python", "-m", "cluster", *run_command(tmp_path, "by-ray", "stream.rows=6000")],
+         "python", "-m", "cluster", *run_command(tmp_path, "by-ray", "stream.rows=6000"), "--once"],
         cwd=ROOT, env=os.environ | {"HOME": str(tmp_path)}, capture_output=True, text=True, timeout=180,
     )  # fmt: skip
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr

@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(240)]
 ENDLESS = ("stream.synthetic.rate_rows_per_s=3000",)
 _RECOVERY_TIMEOUT_S = 90.0
 
+
 @pytest.mark.parametrize("victim", ["learner-0", "replay-0", "ingestor", "version_manager"])
 def test_a_run_outlives_the_death_of(victim, ray_cluster, tmp_path):
     with LiveSystem(ray_cluster, tmp_path, f"death-of-{victim}", *ENDLESS) as system:
