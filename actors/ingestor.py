@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 # A stream of which every one of so many first rows is bad is not the stream that was meant.
 _HOPELESS_ROWS = 10_000
+_FLUSH_EVERY_S = 10.0  # so that whoever looks into the quarantine of a stream without an end finds what it told of
 
 
 @dataclass(slots=True)
@@ -77,6 +78,7 @@ class Ingestor:
         self._inputs = RowEncoder(self._schema).width
         self._storage = storage
         self._quarantine = Quarantine(storage)
+        self._flushed = clock()
         self._rate = stream.synthetic.rate_rows_per_s if stream.kind is SourceKind.SYNTHETIC else None
         given = tuple(task.classes) if isinstance(task.classes, list) else ()
         self.resume(StreamPosition({}, 0, 0, given, {}), 0)
@@ -260,6 +262,9 @@ class Ingestor:
             bad.append(self._bad.popleft()[1])
         with self._setting_aside():
             self._quarantine.add(bad)
+            if self._clock() - self._flushed >= _FLUSH_EVERY_S:
+                self._quarantine.flush()
+                self._flushed = self._clock()
         self._quarantined.update(str(row.reason) for row in bad)
         return tuple(read), tuple(OffsetRange(row.partition, row.offset, row.offset + 1) for row in bad)
 

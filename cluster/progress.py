@@ -71,9 +71,15 @@ class Progress:
         if now >= self._next_score_s and snapshot.prequential.recent is not None:
             self._scores.append(snapshot.prequential.recent)
             self._next_score_s = now + HISTORY_EVERY_S
-        if now >= self._next_output_s and (self._live is not None or snapshot.state is not RunState.STOPPING):
+        if now >= self._next_output_s and (self._live is not None or self._is_news(snapshot)):
             self._next_output_s = now + (self._line_every_s if self._live is None else SCREEN_EVERY_S)
             self._show(snapshot)
+
+    def _is_news(self, snapshot: Snapshot) -> bool:
+        """Whether a log file wants a line of it: not of the last moments, nor again and again of a stream that has paused."""
+        if snapshot.state is RunState.IDLE and self._shown is not None:
+            return (self._shown.state, self._shown.stream) != (snapshot.state, snapshot.stream)
+        return snapshot.state is not RunState.STOPPING
 
     def _show(self, snapshot: Snapshot) -> None:
         self._shown = snapshot

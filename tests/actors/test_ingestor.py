@@ -167,6 +167,16 @@ def test_a_stream_that_begins_with_ten_thousand_bad_rows_is_not_read_to_its_end(
         list(rounds_of(ingestor(tmp_path, stream)))
 
 
+def test_of_a_stream_without_an_end_bad_rows_reach_the_storage_within_seconds(tmp_path):
+    clock = Clock()
+    each = ingestor(tmp_path, csv_stream(tmp_path, 120, {3}, follow=True), clock=clock)
+    each.next_round(0)
+    assert not (tmp_path / "storage").exists()
+    clock.now += 10.0
+    each.next_round(1)
+    assert pq.read_table(tmp_path / "storage/quarantine")["offset"].to_pylist() == [3]
+
+
 def test_a_storage_that_fails_while_a_bad_row_is_set_aside_is_named(tmp_path):
     each = ingestor(tmp_path, csv_stream(tmp_path, 100, {3}))
     (tmp_path / "storage").write_text("in the way")

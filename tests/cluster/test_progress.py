@@ -131,6 +131,18 @@ def test_without_a_terminal_a_short_run_is_one_line():
     assert out.getvalue().splitlines() == [plain_line(replace(WHOLE, state=RunState.STOPPED))]
 
 
+def test_without_a_terminal_a_stream_that_has_paused_is_told_of_once():
+    clock, out = Clock(), io.StringIO()
+    idle = replace(WHOLE, state=RunState.IDLE)
+    with Progress(Console(file=out, width=40), clock) as progress:
+        for second, snapshot in enumerate([WHOLE, idle, idle, idle, WHOLE, idle]):
+            clock.now = 10.0 * second
+            progress.update(replace(snapshot, seconds=clock.now))
+    assert [line.split()[:2] for line in out.getvalue().splitlines()] == [
+        ["0:00", "learning"], ["0:10", "idle"], ["0:40", "learning"], ["0:50", "idle"],
+    ]  # fmt: skip
+
+
 def test_a_plain_line_says_what_matters_and_nothing_that_is_not_there():
     assert plain_line(BARE) == "0:00 starting | rows 0 | 0 rows/s | accuracy - now, - overall | head -"
     assert plain_line(WHOLE).endswith("quarantined 45 | drift 3 (last at row 9,876) | 1 of 2 actors down")
