@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import ObjectRef
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from actors.errors import LearningError, PerennialError
-from cluster.launch import Member
+
+if TYPE_CHECKING:
+    from cluster.launch import Member
 
 CALL_TIMEOUT_S = 60.0
 SLICE_S = 0.2  # how long a wait lasts before other things are looked after
@@ -46,14 +48,14 @@ def has_died(ref: ObjectRef) -> bool:
     return False
 
 
-def await_life(member: Member, tick: Callable[[], None], timeout_s: float = CALL_TIMEOUT_S) -> None:
+def await_life(member: "Member", tick: Callable[[], None], timeout_s: float = CALL_TIMEOUT_S) -> None:
     """Waits until Ray has started `member` again. Raises LearningError where it does not come back."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            ray.get(member.handle.vitals.options(concurrency_group="control").remote(), timeout=timeout_s)
+            value_of(member.handle.vitals.options(concurrency_group="control").remote(), timeout_s)
             return
-        except (RayActorError, GetTimeoutError) as error:
+        except RayActorError as error:
             if time.monotonic() > deadline:
                 raise LearningError(f"{member.name} has not come back within {timeout_s:g} s: {error}") from error
             tick()

@@ -17,9 +17,10 @@ import numpy as np
 import ray
 from ray import ObjectRef
 from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.errors import ConfigError
+from actors.errors import ConfigError, LearningError, PerennialError
 from actors.evaluator import Evaluator
 from actors.ingestor import Ingestor
 from actors.learner_shard import LearnerShard
@@ -27,7 +28,9 @@ from actors.learning.schema import LabelType
 from actors.learning.state import ModelState
 from actors.learning.task import TaskKind
 from actors.replay_shard import ReplayShard
+from actors.storage import local_folder
 from actors.version_manager import VersionManager
+from cluster.calls import value_of
 from cluster.config import PerennialConfig
 
 START_TIMEOUT_S = 120.0
@@ -93,7 +96,7 @@ class Launcher:
         c = self._config
         stream = c.stream
         if stream.path is not None:
-            stream = stream.model_copy(update={"path": str(Path(stream.path).absolute())})
+            stream = stream.model_copy(update={"path": str(Path(stream.path).expanduser().absolute())})
         arguments = (stream, c.task, c.learners, c.seed, storage_uri(c.storage), time.monotonic, time.sleep)
         return self._spawn(Ingestor, "ingestor", "ingestor", arguments, on_this_node=True, max_restarts=-1)
 
@@ -133,7 +136,8 @@ class Launcher:
         self.check_resources()
         initial = initial_weights(self._config)
         ingestor = self.ingestor()
-        stream = ray.get(ingestor.handle.describe.remote(), timeout=START_TIMEOUT_S)
+        _started(ingestor)
+        stream = value_of(ingestor.handle.describe.remote(), START_TIMEOUT_S)
         # The driver owns it, as it owns every later version: they outlive the version manager.
         head = ray.put(ModelState.empty(stream.inputs, 1 if self._config.task.kind is TaskKind.REGRESSION else 0))
         system = System(
@@ -144,7 +148,7 @@ class Launcher:
             version_manager=self.version_manager(head),
             evaluator=self.evaluator(stream.schema.label_type, predictions),
         )
-        ray.get([member.handle.vitals.remote() for member in system.members], timeout=START_TIMEOUT_S)
+        _started(*system.members)
         return system
 
     def _spawn(
@@ -158,16 +162,40 @@ class Launcher:
         return Member(name, role, actor.options(name=name, namespace=self._namespace, **options).remote(*arguments))
 
 
+def _started(*members: Member) -> None:
+    """Waits until they stand. Raises PerennialError where one does not."""
+    for member, vitals in [(member, member.handle.vitals.remote()) for member in members]:
+        try:
+            value_of(vitals, START_TIMEOUT_S)
+        except RayActorError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise LearningError(f"{member.name} cannot start: {reason}. The full traceback is in Ray's logs.") from error
+
+
 def _with_vitals(role_class: type) -> type:
-    def vitals(self: object) -> Vitals:
+    """The role, answering `vitals`. What its constructor refuses, `vitals` raises: of that, Ray keeps only the text."""
+
+    def construct(self: Any, *arguments: Any) -> None:
+        self.refusal = None
+        try:
+            super(role, self).__init__(*arguments)
+        except PerennialError as error:
+            self.refusal = error
+
+    def vitals(self: Any) -> Vitals:
+        if self.refusal is not None:
+            raise self.refusal
         return Vitals(os.getpid(), ray.get_runtime_context().get_node_id())
 
-    return type(role_class.__name__, (role_class,), {"vitals": vitals, "__doc__": role_class.__doc__})
+    role: type[Any] = type(
+        role_class.__name__, (role_class,), {"__init__": construct, "vitals": vitals, "__doc__": role_class.__doc__}
+    )
+    return role
 
 
 def storage_uri(storage: str) -> str:
     """A local folder as an absolute path, because actors have working directories of their own; a URI as it is."""
-    return storage if "://" in storage else str(Path(storage).absolute())
+    return storage if "://" in storage else str(local_folder(storage))
 
 
 def initial_weights(config: PerennialConfig) -> Mapping[str, np.ndarray] | None:
