@@ -4,6 +4,7 @@
     ├── ConfigError          the configuration or the command line is wrong       exit 2
     ├── InputUnusableError   the stream cannot be read, or every row is bad        exit 3
     ├── LostPlaceError       an actor that was started again is asked to go on without being told where
+    ├── UnknownVersionError  a version that does not exist, or is not kept any more
     └── LearningError        a role failed beyond what retries may mend            exit 1
 
 A message says what happened, the value seen, the limit, and what to do. Each class takes one message only, so that
@@ -31,6 +32,10 @@ class InputUnusableError(PerennialError):
 
 class LostPlaceError(PerennialError):
     """The ingestor does not know of the round before the one asked for: it has to be told where to resume."""
+
+
+class UnknownVersionError(PerennialError):
+    """There is no such version to move an alias to."""
 
 
 class LearningError(PerennialError):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from actors.learning.lineage import OffsetRange
 from actors.learning.task import TaskConfig, TaskKind
 from actors.quarantine import Quarantine, refusals
 from actors.records import RoundBatch, RoundHeader, Rows, StreamDescription, StreamPosition
-from actors.sources.config import SourceKind, StreamConfig
+from actors.sources.config import StreamConfig
 from actors.sources.inference import infer_schema
 from actors.sources.open_source import open_source
 from actors.sources.source import BadRow, SourceChunk
@@ -44,20 +45,23 @@ class _Segment:
     offset_N: np.ndarray
     x_ND: np.ndarray
     labels: Any  # list, or float64 [N]
+    arrived_at: float  # of the oldest, or earlier
 
     def __len__(self) -> int:
         return len(self.row_N)
 
     def split(self, at: int) -> tuple["_Segment", "_Segment"]:
-        parts = [
-            _Segment(self.partition, self.row_N[s], self.offset_N[s], self.x_ND[s], self.labels[s])
-            for s in (slice(None, at), slice(at, None))
-        ]
-        return parts[0], parts[1]
+        return self[:at], self[at:]
+
+    def __getitem__(self, s: slice) -> "_Segment":
+        return _Segment(self.partition, self.row_N[s], self.offset_N[s], self.x_ND[s], self.labels[s], self.arrived_at)
 
 
 class Ingestor:
-    """`clock` and `wait(seconds)` are the outside's time, injected."""
+    """`journal` is the file with the users' feedback, None without serving. `once`: the stream ends with what is there.
+
+    `clock`, `now` (the time of day) and `wait(seconds)` are the outside's time, injected.
+    """
 
     def __init__(
         self,
@@ -66,22 +70,24 @@ class Ingestor:
         learners: LearnersConfig,
         seed: int,
         storage: str,
+        journal: Path | None,
+        once: bool,
         clock: Callable[[], float],
+        now: Callable[[], float],
         wait: Callable[[float], None],
     ) -> None:
-        self._stream, self._task, self._clock, self._wait = stream, task, clock, wait
+        self._stream, self._task, self._clock, self._now, self._wait = stream, task, clock, now, wait
         self._round_rows = learners.rows_per_round * learners.shards
         self._round_wait_s = learners.round_wait_s
-        self._source = open_source(stream, task, seed)
+        self._source = open_source(stream, task, seed, journal, once=once, clock=clock)
         self._schema = infer_schema(self._source.sample(), stream, task)
         self._validator = RowValidator(self._schema, task)
         self._inputs = RowEncoder(self._schema).width
         self._storage = storage
         self._quarantine = Quarantine(storage)
         self._flushed = clock()
-        self._rate = stream.synthetic.rate_rows_per_s if stream.kind is SourceKind.SYNTHETIC else None
         given = tuple(task.classes) if isinstance(task.classes, list) else ()
-        self.resume(StreamPosition({}, 0, 0, given, {}), 0)
+        self.resume(StreamPosition(classes=given), 0)
 
     def resume(self, position: StreamPosition, number: int) -> None:
         """Goes on from `position` with round `number`, whatever was done before."""
@@ -89,16 +95,16 @@ class Ingestor:
         self._code: dict[Any, int] = {label: code for code, label in enumerate(position.classes)}
         self._quarantined: Counter[str] = Counter(position.quarantined)
         self._next_offsets = dict(position.offsets)  # of the next row to be trained
+        self._tested_offsets = dict(position.tested_offsets)
         self._trained_row = position.row
-        self._row = position.row  # number of the next row to be read
-        self._tested_row = position.tested_row
+        self._row = self._tested_row = position.tested_row  # number of the next row to be read for the first time
         self._chunks: Iterator[SourceChunk | None] | None = self._source.read(position.offsets)
         self._untested: deque[_Segment] = deque()
         self._unlabelled: deque[_Segment] = deque()  # tested, their labels not visible yet
         self._unannounced: deque[tuple[int, OffsetRange]] = deque()  # what was read, by the number of its first row
+        self._waiting = deque(position.waiting)  # what was announced and is not trained yet, likewise
+        self._to_read_again = {offsets.partition: offsets.stop for _, offsets in position.waiting}
         self._bad: deque[tuple[int, BadRow]] = deque()  # refused rows that no round has passed yet
-        self._started: float | None = None
-        self._handed_out = 0
         self._last: tuple[int, tuple[RoundBatch, RoundHeader]] | None = None
 
     def describe(self) -> StreamDescription:
@@ -115,7 +121,7 @@ class Ingestor:
         if number != self._number:
             raise LostPlaceError(f"round {number} is asked for and {self._number} is next: tell the ingestor where to resume")
         self._fill()
-        test = self._take(self._untested, self._ready_rows())
+        test = self._take(self._untested, self._round_rows)
         if test:
             self._tested_row = int(test[-1].row_N[-1]) + 1
             self._unlabelled.extend(test)
@@ -125,7 +131,6 @@ class Ingestor:
         visible_row = self._row if is_over else self._tested_row - self._stream.label_delay_rows
         train = self._take(self._unlabelled, self._round_rows, before_row=visible_row)
         answer = self._round(number, test, train)
-        self._handed_out += len(answer[0].test)
         self._last = (number, answer)
         self._number += 1
         return answer
@@ -141,54 +146,55 @@ class Ingestor:
     def _fill(self) -> None:
         """Reads until a round is full, the stream ends, or nothing more comes within `round_wait_s`."""
         deadline = self._clock() + self._round_wait_s
-        while True:
-            chunk = None
-            if self._chunks is not None and self._buffered_rows() < self._round_rows:
-                try:
-                    chunk = next(self._chunks)
-                except StopIteration:
-                    self._chunks = None
+        while self._chunks is not None and (self._to_read_again or self._buffered_rows() < self._round_rows):
+            try:
+                chunk = next(self._chunks)
+            except StopIteration:
+                self._chunks = None
+                return
             if chunk is not None:
                 self._take_in(chunk)
                 continue
             left = deadline - self._clock()
-            if (
-                self._ready_rows() >= self._round_rows
-                or left <= 0
-                or (self._chunks is None and self._ready_rows() == self._buffered_rows())
-            ):
+            if left <= 0 and not self._to_read_again:
                 return
-            self._wait(min(left, 0.02))
+            self._wait(max(0.001, min(left, 0.02)))
 
     def _buffered_rows(self) -> int:
         return sum(map(len, self._untested))
 
-    def _ready_rows(self) -> int:
-        """Rows that may go into the next round: what is buffered, as far as the configured pace allows."""
-        ready = min(self._buffered_rows(), self._round_rows)
-        if self._rate is None:
-            return ready
-        self._started = self._clock() if self._started is None else self._started
-        return max(0, min(ready, int(self._rate * (self._clock() - self._started)) - self._handed_out))
-
     def _take_in(self, chunk: SourceChunk) -> None:
         rows, bad = self._validator.check(chunk)
-        to_row = self._row - chunk.start  # from an offset of this chunk to the number of its row
-        self._row += chunk.stop - chunk.start
-        fresh_offset = max(chunk.start, self._tested_row - to_row)  # below it: read again after a restart
+        arrived_at = self._now() if chunk.arrived_at is None else chunk.arrived_at
+        fresh_offset = max(chunk.start, self._tested_offsets.get(chunk.partition, 0))  # below it: read again after a restart
+        to_row = self._row - fresh_offset  # from an offset that is new to the number of its row
         if fresh_offset < chunk.stop:
-            self._unannounced.append((fresh_offset + to_row, OffsetRange(chunk.partition, fresh_offset, chunk.stop)))
+            self._unannounced.append((self._row, OffsetRange(chunk.partition, fresh_offset, chunk.stop)))
+            self._row += chunk.stop - fresh_offset
         bad = [row for row in bad if row.offset >= fresh_offset]
         if bad:
             self._refuse(bad, to_row)
-        if not len(rows.offset_N):
-            return
-        segment = _Segment(chunk.partition, rows.offset_N + to_row, rows.offset_N, rows.x_ND, rows.labels)
-        again, fresh = segment.split(int(np.searchsorted(segment.row_N, self._tested_row)))
-        if len(again):
-            self._unlabelled.append(again)
-        if len(fresh):
-            self._untested.append(fresh)
+        at = int(np.searchsorted(rows.offset_N, fresh_offset))
+        row_N = rows.offset_N + to_row
+        segment = _Segment(chunk.partition, row_N, rows.offset_N, rows.x_ND, rows.labels, arrived_at)
+        if at:
+            self._take_in_again(segment[:at])
+        if at < len(segment):
+            self._untested.append(segment[at:])
+        if self._to_read_again.get(chunk.partition, chunk.stop + 1) <= chunk.stop:
+            del self._to_read_again[chunk.partition]
+
+    def _take_in_again(self, segment: _Segment) -> None:
+        """Rows that have been predicted before a restart, under the numbers that they had then."""
+        for first_row, offsets in self._waiting:
+            if offsets.partition == segment.partition:
+                a, b = (int(i) for i in np.searchsorted(segment.offset_N, (offsets.start, offsets.stop)))
+                if a < b:
+                    part = segment[a:b]
+                    part.row_N = part.offset_N + (first_row - offsets.start)
+                    self._unlabelled.append(part)
+        # Partitions may be read in another order than before; labels become visible in the order of the rows.
+        self._unlabelled = deque(sorted(self._unlabelled, key=lambda s: int(s.row_N[0])))
 
     def _refuse(self, bad: list[BadRow], to_row: int) -> None:
         if self._stream.on_bad_row == "stop":
@@ -242,9 +248,16 @@ class Ingestor:
             read=read,
             quarantined=quarantined,
             position=StreamPosition(
-                dict(self._next_offsets), self._trained_row, self._tested_row, tuple(self._code), dict(self._quarantined)
+                offsets=dict(self._next_offsets),
+                tested_offsets=dict(self._tested_offsets),
+                waiting=tuple(self._waiting),
+                row=self._trained_row,
+                tested_row=self._tested_row,
+                classes=tuple(self._code),
+                quarantined=dict(self._quarantined),
             ),
             is_last=self._chunks is None and not self._untested and not self._unlabelled,
+            arrived_at=min((segment.arrived_at for segment in train), default=None),
         )
         return batch, header
 
@@ -255,8 +268,12 @@ class Ingestor:
             first_row, offsets = self._unannounced.popleft()
             stop = min(offsets.stop, offsets.start + before_row - first_row)
             read.append(OffsetRange(offsets.partition, offsets.start, stop))
+            self._waiting.append((first_row, read[-1]))
+            self._tested_offsets[offsets.partition] = stop
             if stop < offsets.stop:
                 self._unannounced.appendleft((before_row, OffsetRange(offsets.partition, stop, offsets.stop)))
+        while self._waiting and self._waiting[0][0] + len(self._waiting[0][1]) <= self._trained_row:
+            self._waiting.popleft()
         bad: list[BadRow] = []
         while self._bad and self._bad[0][0] < before_row:
             bad.append(self._bad.popleft()[1])

@@ -1,7 +1,7 @@
 """What crosses from one process to another. Shapes: N rows, D encoded features, K classes known so far."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,15 +47,17 @@ class StreamDescription:
 class StreamPosition:
     """Where to continue reading so that nothing is lost and nothing learned twice.
 
-    Rows from `offsets` on have not been handed out for training. Those with a number below `tested_row` have been
-    predicted already, and the bad ones among them are in quarantine.
+    Rows from `offsets` on have not been handed out for training. Those before `tested_offsets` have been predicted
+    already, and the bad ones among them are in quarantine; `waiting` tells the numbers that they have in the stream.
     """
 
-    offsets: Mapping[str, int]
-    row: int  # number of the row at `offsets`
-    tested_row: int
-    classes: tuple[Any, ...]
-    quarantined: Mapping[str, int]  # reason -> rows before `tested_row`
+    offsets: Mapping[str, int] = field(default_factory=dict)
+    tested_offsets: Mapping[str, int] = field(default_factory=dict)
+    waiting: tuple[tuple[int, OffsetRange], ...] = ()  # first row number, and the offsets, in the order of their numbers
+    row: int = 0  # rows with a smaller number have been trained, or are bad
+    tested_row: int = 0  # number of the next row to be predicted
+    classes: tuple[Any, ...] = ()
+    quarantined: Mapping[str, int] = field(default_factory=dict)  # reason -> rows before `tested_row`
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class RoundHeader:
     quarantined: tuple[OffsetRange, ...]
     position: StreamPosition
     is_last: bool  # the stream is over and every label has been handed out
+    arrived_at: float | None = None  # when the oldest of the train rows arrived: seconds since 1970, UTC
 
 
 @dataclass(frozen=True, slots=True)

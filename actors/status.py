@@ -72,6 +72,17 @@ class ActorHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedbackStatus:
+    """What came back for what was served, since the journal began; all zero where nothing is served."""
+
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    rows: int = 0  # labelled rows for the stream
+    waiting_rows: int = 0  # of them, not learned yet
+    waiting_predictions: int = 0  # served, without a label so far
+    waiting_labels: int = 0  # for a prediction that is not known so far
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """`seconds` since the start of this run; `rows_per_s` over the last moments; `head` the newest version."""
 
@@ -85,6 +96,7 @@ class Snapshot:
     head: int | None = None
     drift: DriftStatus = field(default_factory=DriftStatus)
     evidence: EvidenceStatus = field(default_factory=EvidenceStatus)
+    feedback: FeedbackStatus = field(default_factory=FeedbackStatus)
     actors: tuple[ActorHealth, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -94,3 +106,14 @@ class Snapshot:
         document["stream"]["offsets"] = dict(self.stream.offsets)
         document["actors"] = [asdict(actor) for actor in self.actors]
         return document
+
+
+@dataclass(frozen=True, slots=True)
+class MetricFamily:
+    """A metric with its values by labels. A histogram's value is its cumulative counts by upper bound, and its sum."""
+
+    name: str  # a counter's without `_total`
+    kind: str  # counter, gauge or histogram
+    help: str
+    labels: tuple[str, ...]
+    values: Mapping[tuple[str, ...], float | tuple[Mapping[float, int], float]]

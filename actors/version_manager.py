@@ -2,18 +2,22 @@
 
 Receives receipts and changes from the supervisor. Returns the new version to whoever committed it. Holds the head, the few
 versions that late contributions may start from, and the lineage of all. It decides; consolidating a round is one pass over
-the shards' vectors. If it dies, Ray starts it again and the supervisor tells it the last version it got and the history.
+the shards' vectors. Its release desk, on threads of its own, tells replicas what to serve. If it dies, Ray starts it again
+and the supervisor tells it the last versions it got, the history and the aliases.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from actors.learning.consolidation import ConsolidationConfig, Contribution, consolidate, refusal
+from actors.learning.promotion import Aliases, PromotionConfig
 from actors.learning.state import LocalChange, ModelState
 from actors.learning.versioning import ContributionRecord, Outcome, RowCounts, VersionHistory, VersionRecord
 from actors.records import Receipt, RoundHeader
-from actors.status import Snapshot
+from actors.release_desk import Blueprint, Event, Moved, Place, Release, ReleaseDesk, ReplicaReport
+from actors.status import MetricFamily, Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -36,27 +40,47 @@ class Commit:
     judgements: tuple[Judgement, ...]
     seconds: float  # spent on consolidating
     stop_requested: bool
+    aliases: Aliases
+    kept: tuple[int, ...]  # versions that can be promoted or rolled back to
+
+
+@dataclass(frozen=True, slots=True)
+class DeskNews:
+    """What the supervisor learns in return for its status."""
+
+    stop_requested: bool
+    aliases: Aliases
+    replicas: tuple[tuple[ReplicaReport, bool], ...]  # and whether each is alive
+    freshness_s: tuple[float, ...]
 
 
 class VersionManager:
     def __init__(
         self,
         config: ConsolidationConfig,
+        promotion: PromotionConfig,
+        blueprint: Blueprint,
         shards: int,
-        head: ModelState,
+        share: Callable[[ModelState], Any],
         clock: Callable[[], float],
+        serves: bool,
     ) -> None:
         self._config, self._shards, self._clock = config, shards, clock
         self._history = VersionHistory(config.max_staleness)
+        self._desk = ReleaseDesk(promotion, blueprint, share, clock, serves=serves)
+        head = blueprint.empty_state()
         self._states: dict[int, ModelState] = {head.version: head}
         self._status: Snapshot | None = None
+        self._metrics: Sequence[MetricFamily] = ()
         self._stop_requested = False
         self._offsets: Mapping[str, int] = {}
 
-    def resume(self, head: ModelState, history: VersionHistory) -> None:
-        """Goes on from version `head` and its history, unless it knows of newer ones: it was started again."""
+    def resume(self, history: VersionHistory, aliases: Aliases, *states: ModelState) -> None:
+        """Goes on from the newest of `states` and its history, unless it knows of newer ones: it was started again."""
+        head = max(states, key=lambda state: state.version)
         if head.version > self._history.head:
             self._history, self._states = history, {head.version: head}
+            self._desk.resume(aliases, states)
 
     def saw(self, header: RoundHeader) -> None:
         """Takes note of what the ingestor has read."""
@@ -83,7 +107,18 @@ class VersionManager:
         record = self._append(header, accepted) if any(change.rows for _, change in accepted) else None
         head = self._states[self._history.head]
         seconds = self._clock() - started
-        return Commit(head.version, head.rows, record, receipts, tuple(judged), seconds, self._stop_requested), head
+        commit = Commit(
+            version=head.version,
+            rows=head.rows,
+            record=record,
+            receipts=receipts,
+            judgements=tuple(judged),
+            seconds=seconds,
+            stop_requested=self._stop_requested,
+            aliases=self._desk.aliases,
+            kept=self._desk.kept,
+        )
+        return commit, head
 
     def _judge(self, receipt: Receipt, change: LocalChange) -> Judgement:
         outcome, reason = self._history.judge(_record(receipt)), None
@@ -119,31 +154,66 @@ class VersionManager:
             digest=candidate.digest(),
         )
         self._history.commit(record)
+        self._desk.committed(candidate, header.arrived_at)
         self._states.pop(head - self._config.max_staleness, None)
         return record
 
     def head_state(self) -> ModelState:
         return self._states[self._history.head]
 
+    def blueprint(self) -> Blueprint:
+        return self._desk.blueprint
+
+    def state(self, version: int) -> ModelState | None:
+        """A version that is kept."""
+        return self._desk.state(version)
+
     def records(self, newest: int) -> tuple[VersionRecord, ...]:
         """The newest versions' records, oldest of them first."""
         return self._history.records()[-newest:]
 
+    def record(self, version: int) -> VersionRecord | None:
+        return next((record for record in self._history.records() if record.version == version), None)
+
     def counts(self) -> RowCounts:
         return self._history.counts(self._offsets)
 
-    # --- the desk where the outside asks
+    # --- where the outside asks
 
-    def publish_status(self, status: Snapshot) -> bool:
-        """The supervisor's view of the whole system; returns whether somebody has asked it to stop."""
-        self._status = status
-        return self._stop_requested
+    def publish_status(self, status: Snapshot, metrics: Sequence[MetricFamily]) -> DeskNews:
+        """The supervisor's view of the whole system, in return for news."""
+        self._status, self._metrics = status, metrics
+        desk = self._desk
+        return DeskNews(self._stop_requested, desk.aliases, desk.reports(), desk.take_freshness())
 
     def status(self) -> Snapshot | None:
         return self._status
 
+    def metrics(self) -> Sequence[MetricFamily]:
+        return self._metrics
+
     def request_stop(self) -> None:
         self._stop_requested = True
+
+    def aliases(self) -> Aliases:
+        return self._desk.aliases
+
+    # --- where replicas and people wait: to be called on threads of their own
+
+    def wait_release(self, report: ReplicaReport, have: Place | None, timeout_s: float) -> Release | None:
+        return self._desk.wait_release(report, have, timeout_s)
+
+    def wait_events(self, report: ReplicaReport, after: int, timeout_s: float) -> Sequence[Event]:
+        return self._desk.wait_events(report, after, timeout_s)
+
+    def promote(self, version: int, reason: str, by: str, timeout_s: float) -> Moved:
+        return self._desk.promote(version, reason, by, timeout_s)
+
+    def rollback(self, version: int | None, reason: str, by: str, timeout_s: float) -> Moved:
+        return self._desk.rollback(version, reason, by, timeout_s)
+
+    def tell(self, kind: str, data: Mapping[str, Any]) -> None:
+        self._desk.tell(kind, data)
 
 
 def _record(receipt: Receipt) -> ContributionRecord:

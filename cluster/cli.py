@@ -100,6 +100,18 @@ def _parser() -> argparse.ArgumentParser:
         "--timeout", type=_seconds, default=STOP_TIMEOUT_S, metavar="SECONDS", help="fail if it takes longer (%(default)g)"
     )
 
+    promote = command("promote", "Let production answer with a version; what it was stays at hand as `previous`.", _promote)
+    _configuration(promote)
+    _cluster_address(promote)
+    promote.add_argument("version", type=int, metavar="V", help="number of the version")
+    promote.add_argument("--reason", default="", help="kept with the move")
+
+    rollback = command("rollback", "Let production answer with an earlier version, `previous` where none is named.", _rollback)
+    _configuration(rollback)
+    _cluster_address(rollback)
+    rollback.add_argument("version", type=int, nargs="?", metavar="V", help="number of the version")
+    rollback.add_argument("--reason", default="", help="kept with the move")
+
     config = command("config", "Print the configuration in force: every key with its meaning, type, unit and default.", _config)
     _configuration(config)
     shape = config.add_mutually_exclusive_group()
@@ -212,6 +224,24 @@ def _stop(options: argparse.Namespace) -> int:
 
     request_stop(config.ray.address, config, options.timeout)
     print(f"{config.name} has stopped")
+    return 0
+
+
+def _promote(options: argparse.Namespace) -> int:
+    return _move("promote", options)
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    return _move("rollback", options)
+
+
+def _move(method: str, options: argparse.Namespace) -> int:
+    config = config_of(options)
+    from cluster.connect import move_production
+
+    moved = move_production(config.ray.address, config, method, options.version, options.reason)
+    before = "" if moved.previous is None else f"; before it was version {moved.previous}"
+    print(f"production is version {moved.production}, on every replica within {moved.effective_ms:.0f} ms{before}")
     return 0
 
 

@@ -12,10 +12,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from actors.errors import ConfigError
+from actors.feedback import FeedbackConfig
 from actors.learner_config import LearnersConfig
 from actors.learning.consolidation import ConsolidationConfig
 from actors.learning.drift.config import DriftConfig
 from actors.learning.models.config import ModelConfig
+from actors.learning.promotion import PromotionConfig
 from actors.learning.replay import ReplayConfig
 from actors.learning.section import Section, setting
 from actors.learning.task import TaskConfig
@@ -26,6 +28,7 @@ from cluster.config_text import yaml_of
 from cluster.config_yaml import parse_yaml
 from cluster.monitor_section import MonitorConfig
 from cluster.ray_section import RayConfig
+from serve.config import ServeConfig
 
 _STEP = re.compile(r"([^.\[\]]+)((?:\[[0-9]+\])*)")
 
@@ -50,6 +53,9 @@ class PerennialConfig(Section):
     replay: ReplayConfig = setting(ReplayConfig, "Experience replay: remembered rows, learned again beside new ones.")
     consolidation: ConsolidationConfig = setting(ConsolidationConfig, "How the shards' contributions become one version.")
     drift: DriftConfig = setting(DriftConfig, "How a change of the stream is noticed, and what is done about it.")
+    promotion: PromotionConfig = setting(PromotionConfig, "When production moves to another version.")
+    serve: ServeConfig = setting(ServeConfig, "How predictions are served.")
+    feedback: FeedbackConfig = setting(FeedbackConfig, "What users send back, and the journal that keeps it.")
     monitor: MonitorConfig = setting(MonitorConfig, "What a running system tells of itself.")
 
 

@@ -1,5 +1,6 @@
 """Finding or starting the Ray cluster, and finding a running system in it."""
 
+import getpass
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.errors import ConfigError, LearningError
+from actors.release_desk import WAITING_GROUP, Moved
 from actors.status import RunState, Snapshot
 from actors.storage import local_folder
 from cluster.config import PerennialConfig
@@ -61,6 +63,8 @@ def cluster(config: PerennialConfig) -> Iterator[None]:
             "include_dashboard": r.dashboard,
             "object_store_memory": r.object_store_memory_bytes,
             "_metrics_export_port": r.metrics_export_port,
+            # Ray keeps a note of the last 100,000 calls; a tenth is plenty for the dashboard, and its memory stays put.
+            "_system_config": {"task_events_max_num_task_in_gcs": 10_000},
         }
         options |= {"dashboard_port": r.dashboard_port} if r.dashboard else {}
     try:
@@ -183,6 +187,16 @@ def fetch_status(address: str, config: PerennialConfig) -> Snapshot:
     if snapshot is None:
         raise LearningError(f"system {config.name!r} is still starting; ask again in a few seconds")
     return snapshot
+
+
+def move_production(address: str, config: PerennialConfig, method: str, version: int | None, reason: str) -> Moved:
+    """`promote` or `rollback`. Raises PerennialError where the version is not kept, or a replica does not follow."""
+    with _version_manager(address, config) as desk:
+        from cluster.calls import value_of
+
+        call = getattr(desk, method).options(concurrency_group=WAITING_GROUP)
+        moved: Moved = value_of(call.remote(version, reason, getpass.getuser(), _CALL_TIMEOUT_S), 2 * _CALL_TIMEOUT_S)
+    return moved
 
 
 def request_stop(address: str, config: PerennialConfig, timeout_s: float) -> None:

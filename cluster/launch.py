@@ -6,9 +6,10 @@ Roles are plain classes; here they become Ray actors with names, so that `perenn
 their own, so that several systems share a cluster. They are not detached: when the job ends they end.
 """
 
+import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,23 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors.errors import ConfigError, LearningError, PerennialError
 from actors.evaluator import Evaluator
 from actors.ingestor import Ingestor
+from actors.label_joiner import LabelJoiner
 from actors.learner_shard import LearnerShard
 from actors.learning.schema import LabelType
 from actors.learning.state import ModelState
-from actors.learning.task import TaskKind
+from actors.release_desk import WAITING_GROUP, Blueprint
 from actors.replay_shard import ReplayShard
+from actors.sources.config import SourceKind
 from actors.storage import local_folder
 from actors.version_manager import VersionManager
-from cluster.calls import value_of
+from cluster.calls import SLICE_S, value_of
 from cluster.config import PerennialConfig
+from serve.names import SystemNames
 
 START_TIMEOUT_S = 120.0
-VERSION_MANAGER = "version_manager"
+VERSION_MANAGER, LABEL_JOINER = "version_manager", "label_joiner"
+_FIRST_ROWS, _FIRST_ROWS_S = 100, 1.0
+_WAITING_THREADS = 64  # replicas and people that wait for the version manager at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +70,12 @@ class System:
     replays: list[Member]
     version_manager: Member
     evaluator: Member
+    label_joiner: Member | None = None
     members: list[Member] = field(init=False)
 
     def __post_init__(self) -> None:
         self.members = [self.ingestor, *self.learners, *self.replays, self.version_manager, self.evaluator]
+        self.members += [self.label_joiner] if self.label_joiner is not None else []
 
 
 def namespace_of(name: str) -> str:
@@ -77,9 +85,22 @@ def namespace_of(name: str) -> str:
 class Launcher:
     """Makes actors for one configuration; `launch` makes them all, the others make one again."""
 
-    def __init__(self, config: PerennialConfig) -> None:
-        self._config = config
+    def __init__(self, config: PerennialConfig, *, once: bool, serves: bool) -> None:
+        self._config, self._once, self._serves = config, once, serves
         self._namespace = namespace_of(config.name)
+
+    @property
+    def names(self) -> SystemNames:
+        """Where Serve's replicas find the others."""
+        name = self._config.name
+        return SystemNames(
+            namespace=self._namespace,
+            version_manager=VERSION_MANAGER,
+            label_joiner=LABEL_JOINER,
+            production_app=f"{name}-production",
+            shadow_app=f"{name}-shadow",
+            system=name,
+        )
 
     def check_resources(self) -> None:
         """Raises ConfigError where the cluster can never place the learner shards: Ray would wait without a word."""
@@ -92,12 +113,19 @@ class Launcher:
                     f"and the cluster has {there:g}: set learners.shards or learners.resources.{key} lower, or add nodes."
                 )
 
+    def label_joiner(self) -> Member:
+        c = self._config
+        arguments = (str(journal_path(c.storage)), c.feedback, time.time)
+        return self._spawn(LabelJoiner, LABEL_JOINER, "label_joiner", arguments, on_this_node=True, max_restarts=-1)
+
     def ingestor(self) -> Member:
         c = self._config
         stream = c.stream
         if stream.path is not None:
             stream = stream.model_copy(update={"path": str(Path(stream.path).expanduser().absolute())})
-        arguments = (stream, c.task, c.learners, c.seed, storage_uri(c.storage), time.monotonic, time.sleep)
+        journal = journal_path(c.storage) if self._serves or stream.kind is SourceKind.JOURNAL else None
+        times = (time.monotonic, time.time, time.sleep)
+        arguments = (stream, c.task, c.learners, c.seed, storage_uri(c.storage), journal, self._once, *times)
         return self._spawn(Ingestor, "ingestor", "ingestor", arguments, on_this_node=True, max_restarts=-1)
 
     def learner(self, shard: int, inputs: int, initial: Mapping[str, np.ndarray] | None) -> Member:
@@ -117,14 +145,15 @@ class Launcher:
             ReplayShard, f"replay-{shard}", "replay", (self._config.replay, shard, self._config.seed), max_restarts=-1
         )
 
-    def version_manager(self, head: ObjectRef) -> Member:
+    def version_manager(self, blueprint: Blueprint) -> Member:
         c = self._config
         return self._spawn(
             VersionManager,
             VERSION_MANAGER,
             "version_manager",
-            (c.consolidation, c.learners.shards, head, time.time),
+            (c.consolidation, c.promotion, blueprint, c.learners.shards, _share, time.time, self._serves),
             max_restarts=-1,
+            groups={WAITING_GROUP: _WAITING_THREADS},
         )
 
     def evaluator(self, label_type: LabelType, predictions: Path | None) -> Member:
@@ -132,37 +161,52 @@ class Launcher:
         path = str(predictions.absolute()) if predictions else None
         return self._spawn(Evaluator, "evaluator", "evaluator", (c.task, c.drift, label_type, path), on_this_node=True)
 
-    def launch(self, predictions: Path | None) -> System:
+    def launch(self, predictions: Path | None, label_joiner: Member | None = None) -> System:
+        """Everything that learns. `label_joiner` is there already where predictions are served."""
+        c = self._config
         self.check_resources()
-        initial = initial_weights(self._config)
+        initial = initial_weights(c)
         ingestor = self.ingestor()
-        _started(ingestor)
+        started(ingestor)
         stream = value_of(ingestor.handle.describe.remote(), START_TIMEOUT_S)
-        # The driver owns it, as it owns every later version: they outlive the version manager.
-        head = ray.put(ModelState.empty(stream.inputs, 1 if self._config.task.kind is TaskKind.REGRESSION else 0))
+        blueprint = Blueprint(stream.schema, c.task, c.model, stream.inputs, c.seed, initial)
         system = System(
-            head=head,
+            head=ray.put(blueprint.empty_state()),  # the driver owns it and every later one: they outlive the version manager
             ingestor=ingestor,
-            learners=[self.learner(shard, stream.inputs, initial) for shard in range(self._config.learners.shards)],
-            replays=[self.replay(shard) for shard in range(self._config.replay.shards)] if self._config.replay.ratio else [],
-            version_manager=self.version_manager(head),
+            learners=[self.learner(shard, stream.inputs, initial) for shard in range(c.learners.shards)],
+            replays=[self.replay(shard) for shard in range(c.replay.shards)] if c.replay.ratio else [],
+            version_manager=self.version_manager(blueprint),
             evaluator=self.evaluator(stream.schema.label_type, predictions),
+            label_joiner=label_joiner,
         )
-        _started(*system.members)
+        started(*system.members)
         return system
 
     def _spawn(
-        self, role_class: type, name: str, role: str, arguments: tuple[Any, ...], *, on_this_node: bool = False, **options: Any
+        self,
+        role_class: type,
+        name: str,
+        role: str,
+        arguments: tuple[Any, ...],
+        *,
+        on_this_node: bool = False,
+        groups: Mapping[str, int] | None = None,
+        **options: Any,
     ) -> Member:
         # A thread of its own answers `vitals` while the role is at work.
-        actor = ray.remote(concurrency_groups={"control": 1})(_with_vitals(role_class))
+        actor = ray.remote(concurrency_groups={"control": 1, **(groups or {})})(_with_vitals(role_class))
         if on_this_node:  # it touches files that the user named on this machine
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"num_cpus": 0, **options}
         return Member(name, role, actor.options(name=name, namespace=self._namespace, **options).remote(*arguments))
 
 
-def _started(*members: Member) -> None:
+def _share(state: ModelState) -> Any:
+    """In a list, for Ray hands over the state itself where a reference is the whole answer."""
+    return [ray.put(state)]
+
+
+def started(*members: Member) -> None:
     """Waits until they stand. Raises PerennialError where one does not."""
     for member, vitals in [(member, member.handle.vitals.remote()) for member in members]:
         try:
@@ -193,9 +237,33 @@ def _with_vitals(role_class: type) -> type:
     return role
 
 
+def needs_first_rows(config: PerennialConfig) -> bool:
+    """Whether only the rows that come in can tell what rows look like."""
+    return config.stream.kind is SourceKind.JOURNAL and config.stream.columns == "auto"
+
+
+def await_first_rows(joiner: Member, tick: Callable[[], None]) -> None:
+    """Waits until the journal holds enough rows to show what they look like: a hundred, or those of its first second."""
+    first_at = math.inf
+    while True:
+        rows = value_of(joiner.handle.status.remote()).rows
+        if rows and first_at == math.inf:
+            first_at = time.monotonic()
+        if rows >= _FIRST_ROWS or time.monotonic() - first_at > _FIRST_ROWS_S:
+            return
+        tick()
+        time.sleep(SLICE_S)
+
+
 def storage_uri(storage: str) -> str:
     """A local folder as an absolute path, because actors have working directories of their own; a URI as it is."""
     return storage if "://" in storage else str(local_folder(storage))
+
+
+def journal_path(storage: str) -> Path:
+    """Users' feedback; on this machine, where storage is elsewhere."""
+    is_here = "://" not in storage or storage.startswith("file://")
+    return local_folder(storage.removeprefix("file://") if is_here else "journal") / "journal.sqlite"
 
 
 def initial_weights(config: PerennialConfig) -> Mapping[str, np.ndarray] | None:

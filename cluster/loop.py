@@ -18,6 +18,7 @@ from ray.exceptions import RayActorError
 
 from actors.errors import LearningError
 from actors.evaluator import Observation
+from actors.learning.promotion import Aliases
 from actors.learning.versioning import Outcome, VersionHistory
 from actors.records import RoundHeader
 from actors.version_manager import Commit
@@ -67,10 +68,10 @@ class LearningLoop:
     observation: Observation | None = None
     feed: RoundFeed = field(init=False)
     _head: ObjectRef = field(init=False)  # of what has been asked for
-    _landed: ObjectRef = field(
-        init=False
-    )  # of what has come back, and with `_history` what another version manager starts from
+    # What has come back, and a version manager that was started again goes on from.
+    _kept: dict[int, ObjectRef] = field(init=False)
     _history: VersionHistory = field(init=False)
+    aliases: Aliases = field(default_factory=Aliases)
     _flights: deque[_Flight] = field(default_factory=deque)
     _leftovers: deque[Assignment] = field(default_factory=deque)  # given up by their round, on their own base
     _queue: deque[Assignment] = field(default_factory=deque)  # async: dealt, not yet given to a learner
@@ -81,7 +82,8 @@ class LearningLoop:
 
     def __post_init__(self) -> None:
         self.feed = RoundFeed(self.config, self.system, self.tick, self._saw)
-        self._head = self._landed = self.system.head
+        self._head = self.system.head
+        self._kept = {0: self._head}
         self._history = VersionHistory(self.config.consolidation.max_staleness)
 
     @property
@@ -273,7 +275,9 @@ class LearningLoop:
         self._history.saw(header.read, header.quarantined)
         if commit.record is not None:
             self._history.commit(commit.record)
-        self._landed, self.version = head, commit.version
+        self.version, self.aliases = commit.version, commit.aliases
+        self._kept[commit.version] = head
+        self._kept = {version: ref for version, ref in self._kept.items() if version in {*commit.kept, commit.version}}
 
     def _saw(self, header: RoundHeader) -> None:
         self._history.saw(header.read, header.quarantined)
@@ -283,7 +287,7 @@ class LearningLoop:
         """Where it has been started again, it goes on from the last version that has come back."""
         manager = self.system.version_manager
         await_life(manager, self.tick)
-        value_of(manager.handle.resume.remote(self._landed, self._history))
+        value_of(manager.handle.resume.remote(self._history, self.aliases, *self._kept.values()))
 
     def _send(self, a: Assignment, learner: int, base: ObjectRef) -> None:
         a.learner, a.sent = learner, time.monotonic()

@@ -15,8 +15,10 @@ class RayConfig(Section):
     dashboard_port: int = setting(8265, "With `local`: port of the dashboard on 127.0.0.1.", ge=1, le=65535)
     num_cpus: int | None = setting(None, "With `local`: CPUs that Ray may hand out; null means all of them.", unit="CPUs", ge=1)
     object_store_memory_bytes: int | None = setting(
-        None, "With `local`: size of the shared memory for batches and weights; null lets Ray choose.",
-        unit="bytes", ge=MIN_OBJECT_STORE_BYTES,
+        None,
+        "With `local`: size of the shared memory for batches and weights; null lets Ray choose.",
+        unit="bytes",
+        ge=MIN_OBJECT_STORE_BYTES,
     )
     metrics_export_port: int | None = setting(
         None, "With `local`: port on which Prometheus finds this machine's metrics; null lets Ray choose.", ge=1, le=65535

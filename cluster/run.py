@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,6 +19,7 @@ from cluster.connect import RunFile, cluster, refuse_taken_name
 from cluster.outputs import check_apart, check_predictions, check_report, check_storage
 from cluster.progress import Progress
 from cluster.summary import print_summary, summary_of
+from serve.config import tokens_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,11 @@ class StopFlag:
         if self.is_set:
             raise KeyboardInterrupt
         self.is_set = True
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt where the user wants to end: there is nothing yet to end gracefully."""
+        if self.is_set:
+            raise KeyboardInterrupt
 
     @contextmanager
     def armed(self) -> Iterator["StopFlag"]:
@@ -75,24 +81,40 @@ def _learn(config: PerennialConfig, options: RunOptions, console: Console) -> di
     with StopFlag().armed() as stop, cluster(config):
         import ray
 
-        from cluster.launch import Launcher
+        from cluster.launch import Launcher, await_first_rows, needs_first_rows, started
         from cluster.report import write_report
         from cluster.supervisor import Supervisor
+        from serve.launch import Serving
 
         refuse_taken_name(config.name)
-        system = Launcher(config).launch(options.predictions)
-        run_file.write(ray.get_runtime_context().gcs_address)
-        try:
+        launcher = Launcher(config, once=options.once, serves=options.serve)
+        with ExitStack() as down:
+            down.callback(run_file.remove)
+            serving = joiner = None
+            if options.serve:
+                joiner = launcher.label_joiner()
+                down.callback(ray.kill, joiner.handle)
+                started(joiner)
+                serving = Serving(config.serve, launcher.names, tokens_of(config.serve))
+                down.callback(serving.stop)
+                serving.start()
+                if needs_first_rows(config) and not options.once:
+                    serving.wait(stop.check)
+                    console.print(f"waiting for the first labelled examples at {serving.url}/feedback")
+                    await_first_rows(joiner, stop.check)
+            system = launcher.launch(options.predictions, joiner)
+            for member in system.members:
+                down.callback(ray.kill, member.handle)
+            if serving is not None:
+                serving.wait(stop.check)
+                console.print(f"serving at {serving.url}, documented at {serving.url}/docs")
+            run_file.write(ray.get_runtime_context().gcs_address)
             with Progress(console) as progress:
                 supervisor = Supervisor(config, system, progress.update, lambda: stop.is_set, once=options.once)
                 supervisor.run()
                 report = supervisor.end()
             if options.report is not None:
                 _write(write_report, options.report, report)
-        finally:
-            run_file.remove()
-            for member in system.members:
-                ray.kill(member.handle)
     return report
 
 
@@ -105,6 +127,8 @@ def _check(config: PerennialConfig, options: RunOptions) -> None:
             f"--once ends where the stream does, and {kind} has no end: say where, as with --set stream.rows=20000, "
             "or leave out --once"
         )
+    if options.serve:
+        tokens_of(config.serve)
     outputs = {"--report": options.report, "--predictions": options.predictions}
     if "://" not in config.storage:
         outputs["storage"] = Path(config.storage)

@@ -15,13 +15,16 @@ from ray.exceptions import RayActorError
 from actors.errors import LearningError
 from actors.evaluator import Observation
 from actors.learning.versioning import Outcome, RowCounts
-from actors.status import AliasStatus, DriftStatus, PrequentialStatus, RunState, Snapshot, StreamStatus
-from cluster.calls import SLICE_S
+from actors.sources.journal_source import PARTITION as FEEDBACK
+from actors.status import ActorHealth, AliasStatus, DriftStatus, PrequentialStatus, RunState, Snapshot, StreamStatus
+from actors.version_manager import DeskNews
+from cluster.calls import SLICE_S, is_ready, value_of
 from cluster.config import PerennialConfig
 from cluster.health import HealthWatch
 from cluster.launch import System
 from cluster.loop import Landed, LearningLoop
 from cluster.metrics import Metrics
+from cluster.serving_account import ServingAccount
 
 _CALL_TIMEOUT_S = 60.0
 _CURVE_POINTS = 512
@@ -70,6 +73,7 @@ class Supervisor:
         self._loop = LearningLoop(config, system, self._tick)
         self._health = HealthWatch(system.members)
         self._metrics = Metrics(config.name)
+        self._serving = ServingAccount(self._metrics)
         self._started = self._last_tick = time.monotonic()
         self._learning_from: float | None = None
         self._learning_until = self._started
@@ -82,10 +86,11 @@ class Supervisor:
         self._seen_observation: Observation | None = None
         self._shards = [_ShardTotals() for _ in system.learners]
         self._throughput, self._versions = Curve(), Curve()
-        self._freshness_s: deque[float] = deque(maxlen=10_000)
         self._recent_rows: deque[tuple[float, int]] = deque([(self._started, 0)], maxlen=100)
         self._known_restarts: dict[str, int] = {}
-        self._stop_answer: ObjectRef | None = None
+        self._news: ObjectRef | None = None
+        self._joiner_status: ObjectRef | None = None
+        self._label_delays: ObjectRef | None = None
         self._stop_requested = False
 
     # --- the run
@@ -137,7 +142,8 @@ class Supervisor:
     def _report(self, summary: dict[str, Any], counts: RowCounts) -> dict[str, Any]:
         seconds = self._learning_until - (self._learning_from or self._started)
         busy_s = max(seconds, 1e-9)
-        freshness = np.array(self._freshness_s) if self._freshness_s else np.array([np.nan])
+        freshness = np.array(self._serving.freshness_s or [np.nan])
+        aliases = self._loop.aliases
         return {
             "name": self._config.name,
             "seconds": seconds,
@@ -156,8 +162,8 @@ class Supervisor:
             "recent": summary["recent"],
             "versions": {
                 "head": self._loop.version,
-                "production": None,
-                "shadow": None,
+                "production": aliases.production,
+                "shadow": aliases.shadow,
                 "promoted": 0,
                 "rejected": self._refused,
                 "rolled_back": 0,
@@ -173,10 +179,10 @@ class Supervisor:
                 "p50": float(np.percentile(freshness, 50)),
                 "p95": float(np.percentile(freshness, 95)),
                 "max": float(freshness.max()),
-                "of": "head",
             },
             "throughput": {"curve": self._throughput.named("seconds", "rows")},
-            "actors": [asdict(actor) for actor in self._health.actors()],
+            "actors": [asdict(actor) for actor in self._actors()],
+            "feedback": asdict(self._serving.feedback),
             "config": self._config.model_dump(mode="json"),
         }
 
@@ -195,26 +201,25 @@ class Supervisor:
             self._health.worked(f"learner-{receipt.work.shard}", receipt.busy_s)
         position = done.header.position
         read = max(position.tested_row, self._read)
-        m.count(m.rows, read - self._read, stage="read")
-        m.count(m.rows, sum(r.tested_rows for r in done.commit.receipts), stage="tested")
-        m.count(m.rows, done.commit.rows - self._trained, stage="trained")
-        m.count(m.rows, replayed, stage="replayed")
+        m.count("perennial_rows", read - self._read, "read")
+        m.count("perennial_rows", sum(r.tested_rows for r in done.commit.receipts), "tested")
+        m.count("perennial_rows", done.commit.rows - self._trained, "trained")
+        m.count("perennial_rows", replayed, "replayed")
         for reason, rows in position.quarantined.items():
-            m.count(m.quarantined_rows, rows - self._quarantined_by_reason.get(reason, 0), reason=reason)
+            m.count("perennial_quarantined_rows", rows - self._quarantined_by_reason.get(reason, 0), reason)
         self._quarantined_by_reason = dict(position.quarantined)
         self._read, self._trained, self._quarantined = read, done.commit.rows, sum(position.quarantined.values())
         self._offsets = dict(position.offsets)
         for judgement in done.commit.judgements:
-            m.count(m.versions, 1, outcome=str(judgement.outcome))
+            m.count("perennial_versions", 1, str(judgement.outcome))
             self._refused += judgement.outcome is Outcome.REFUSED
-        m.version.set(done.commit.version, {"alias": "head"})
+        m.set("perennial_version", done.commit.version, "head")
         m.observe_round("learn", max((r.busy_s for r in done.commit.receipts), default=0.0))
         m.observe_round("commit", done.commit.seconds)
         m.observe_round("whole", done.seconds)
         for at, holding in enumerate(self._loop.feed.holdings):
-            m.replay_rows.set(holding.rows, {"shard": str(at)})
-            m.replay_bytes.set(holding.nbytes, {"shard": str(at)})
-        self._freshness_s.append(done.seconds)
+            m.set("perennial_replay_rows", holding.rows, str(at))
+            m.set("perennial_replay_bytes", holding.nbytes, str(at))
         self._throughput.add(now - (self._learning_from or now), self._trained)
         self._versions.add(read, done.commit.version)
         self._stop_requested |= done.commit.stop_requested
@@ -226,11 +231,12 @@ class Supervisor:
             return
         self._seen_observation = seen
         for alarm in seen.alarms:
-            self._metrics.count(self._metrics.drift_events, 1, detector=alarm.detector, signal=str(alarm.signal))
+            self._metrics.count("perennial_drift_events", 1, alarm.detector, str(alarm.signal))
+            self._tell("drift", {"row": alarm.row, "detector": alarm.detector, "signal": str(alarm.signal)})
             self._drift_events += 1
             self._last_alarm = (alarm.row, alarm.detector)
         if seen.recent is not None:
-            self._metrics.score.set(seen.recent, {"metric": seen.metric, "version_role": "head"})
+            self._metrics.set("perennial_prequential_score", seen.recent, seen.metric, "head")
 
     # --- telling
 
@@ -241,19 +247,49 @@ class Supervisor:
         self._last_tick = now
         self._health.ask()
         for name, restarts in self._health.restarts.items():
-            self._metrics.count(self._metrics.actor_restarts, restarts - self._known_restarts.get(name, 0), actor=name)
+            again = restarts - self._known_restarts.get(name, 0)
+            if again:
+                self._metrics.count("perennial_actor_restarts", again, name)
+                self._tell("restart", {"actor": name, "restarts": restarts})
             self._known_restarts[name] = restarts
         self._recent_rows.append((now, self._tested))
         snapshot = self._snapshot(now)
-        self._hear_stop()
-        self._stop_answer = self._system.version_manager.handle.publish_status.remote(snapshot)
+        self._hear()
+        self._news = self._system.version_manager.handle.publish_status.remote(snapshot, self._metrics.families())
+        self._ask_joiner()
         self._show(snapshot)
 
-    def _hear_stop(self) -> None:
-        if self._stop_answer is not None and ray.wait([self._stop_answer], timeout=0)[0]:
-            with suppress(RayActorError):  # the loop meets a dead version manager at its next commit, and says so
-                self._stop_requested |= bool(ray.get(self._stop_answer, timeout=1.0))
-            self._stop_answer = None
+    def _hear(self) -> None:
+        """Takes what the version manager and the label joiner have answered; what has died meanwhile says nothing."""
+        with suppress(RayActorError):  # the loop meets a dead version manager at its next commit, and says so
+            if self._news is not None and is_ready(self._news):
+                news: DeskNews = value_of(self._news)
+                self._stop_requested |= news.stop_requested
+                self._loop.aliases = news.aliases
+                self._serving.take_news(news)
+        with suppress(RayActorError, LearningError):
+            if self._joiner_status is not None and is_ready(self._joiner_status):
+                self._serving.take_joiner(value_of(self._joiner_status))
+            if self._label_delays is not None and is_ready(self._label_delays):
+                for seconds in value_of(self._label_delays):
+                    self._metrics.observe("perennial_label_delay_seconds", seconds)
+                self._label_delays = None
+
+    def _ask_joiner(self) -> None:
+        """How feedback stands; and what has been learned of it, the journal need not keep."""
+        joiner = self._system.label_joiner
+        if joiner is not None:
+            if self._label_delays is not None:  # it has not answered the last time
+                return
+            joiner.handle.learned.remote(self._offsets.get(FEEDBACK, 0))
+            self._joiner_status = joiner.handle.status.remote()
+            self._label_delays = joiner.handle.take_label_delays.remote()
+
+    def _tell(self, kind: str, data: dict[str, Any]) -> None:
+        self._system.version_manager.handle.tell.remote(kind, data)
+
+    def _actors(self) -> tuple[ActorHealth, ...]:
+        return (*self._health.actors(), *self._serving.actors())
 
     def _snapshot(self, now: float) -> Snapshot:
         then, rows = next(((t, r) for t, r in self._recent_rows if t >= now - 10.0), self._recent_rows[-1])
@@ -272,8 +308,9 @@ class Supervisor:
             ),
             rows_per_s=(self._tested - rows) / max(now - then, 1e-9) if now > then else 0.0,
             prequential=PrequentialStatus(seen.metric, seen.overall, seen.recent) if seen else PrequentialStatus(),
-            aliases=AliasStatus(),
+            aliases=AliasStatus(**self._loop.aliases.names()),
             head=self._loop.version,
             drift=DriftStatus(self._drift_events, *(self._last_alarm or (None, None))),
-            actors=self._health.actors(),
+            feedback=self._serving.feedback,
+            actors=self._actors(),
         )

@@ -71,17 +71,25 @@ class LiveSystem:
     """`perennial run` as a user starts it, in `folder`; `with` ends it in any case. Its stderr is kept in a file."""
 
     def __init__(
-        self, address: str, folder: Path, name: str, *overrides: str, command: Sequence[str] = _COMMAND, once: bool = False
+        self,
+        address: str,
+        folder: Path,
+        name: str,
+        *overrides: str,
+        command: Sequence[str] = _COMMAND,
+        once: bool = False,
+        serve: bool = False,
     ) -> None:
         self.folder, self.name, self._address = folder, name, address
         self._overrides = overrides_of(address, folder, name, overrides)
         self._stderr = folder / "stderr.txt"
         settings = [word for override in self._overrides for word in ("--set", override)]
+        choices = [*(["--once"] if once else []), *([] if serve else ["--no-serve"])]
         files = ["--report", str(folder / "report"), "--predictions", str(folder / "p.parquet")]
         with self._stderr.open("wb") as stderr:
             # A session of its own, as a terminal gives to a command: Ctrl-C goes to all of its process group.
             self.process = subprocess.Popen(
-                [*command, "run", "--no-serve", *(["--once"] if once else []), *files, *settings],
+                [*command, "run", *choices, *files, *settings],
                 cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=stderr, start_new_session=True,
             )  # fmt: skip
 

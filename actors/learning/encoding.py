@@ -48,7 +48,7 @@ class RowEncoder:
         x_ND = np.empty((table.num_rows, self.width), np.float32)
         with np.errstate(over="ignore"):  # beyond float32 is infinite, which validation refuses
             for column, place in self.places:
-                _encode_into(x_ND[:, place], column, plain(table.column(column.name)))
+                encode_column(x_ND[:, place], column, plain(table.column(column.name)))
         return x_ND
 
 
@@ -77,7 +77,8 @@ def _width(column: Column) -> int:
     return {ColumnKind.CATEGORICAL: CATEGORY_BUCKETS, ColumnKind.TEXT: TEXT_DIMENSIONS}.get(column.kind, column.size)
 
 
-def _encode_into(x_ND: np.ndarray, column: Column, array: pa.Array) -> None:
+def encode_column(x_ND: np.ndarray, column: Column, array: pa.Array) -> None:
+    """Writes the cells of one column into its dimensions of x_ND; raises as `RowEncoder.encode` does."""
     if column.kind is ColumnKind.NUMERIC:
         x_ND[:, 0] = _numbers(array)
     elif column.kind is ColumnKind.VECTOR:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from actors.learning.answer import Answer, classes_of, no_classes, outputs_of, values_of
 from actors.learning.dealing import Slice
 from actors.learning.models.config import ModelConfig
 from actors.learning.models.factory import module_builder
@@ -21,15 +22,6 @@ from actors.learning.optimizers import OptimizerConfig, make_optimizer
 from actors.learning.running_stats import RunningStats
 from actors.learning.state import LocalChange, ModelState, relaid
 from actors.learning.task import TaskConfig, TaskKind
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """For N rows: class codes (-1 while no class is known) and probabilities, or values."""
-
-    code_N: np.ndarray | None
-    probability_NK: np.ndarray | None
-    value_N: np.ndarray | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,31 +113,20 @@ class Learner:
         self._class_increment_K = np.zeros(len(state.class_counts_K), np.int64)
         self._seen_K = state.class_counts_K > 0
         self._rows, self._loss_sum = 0, 0.0
-        self._outputs = 1 if self._is_regression else len(state.class_counts_K)
-        if isinstance(self._task.classes, list) and not self._is_regression:
-            self._outputs = len(self._task.classes)
+        self._outputs = outputs_of(state, self._task)
 
     # --- predict
 
     def predict(self, x_ND: np.ndarray) -> Answer:
         """Answers for encoded rows, NaN where a value is missing."""
         if not self._is_regression and not self._seen_K.any():
-            none_N = np.full(len(x_ND), -1, np.int64)
-            return Answer(none_N, np.zeros((len(x_ND), len(self._seen_K)), np.float32), None)
+            return no_classes(len(x_ND), len(self._seen_K))
         self._network.module.eval()
         with torch.no_grad():
             return self._answer(self._network(self._standardised(x_ND)))
 
     def _answer(self, out_NK: Tensor) -> Answer:
-        if self._is_regression:
-            value_N = out_NK[:, 0].cpu().numpy().astype(np.float64)
-            return Answer(None, None, value_N * self._target.scale_D[0] + self._target.mean_D[0])
-        known = len(self._seen_K)
-        if not self._seen_K.all() or known < out_NK.shape[1]:
-            unseen_K = torch.from_numpy(~np.append(self._seen_K, np.zeros(out_NK.shape[1] - known, bool)))
-            out_NK = out_NK.masked_fill(unseen_K.to(out_NK.device), -torch.inf)
-        probability_NK = functional.softmax(out_NK, dim=1).cpu().numpy()
-        return Answer(probability_NK.argmax(axis=1), probability_NK, None)
+        return values_of(out_NK, self._target) if self._is_regression else classes_of(out_NK, self._seen_K)
 
     # --- train
 

@@ -1,6 +1,6 @@
-"""Cutting chunks of a source: to size, to a first offset, to a number of rows in all."""
+"""Cutting chunks of a source: to size, to a first offset, to a number of rows in all, to a pace."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -17,7 +17,13 @@ def cut(chunk: SourceChunk, start: int, stop: int) -> SourceChunk:
     first, last = (int(i) for i in np.searchsorted(chunk.offset_N, (start, stop)))
     malformed = tuple(row for row in chunk.malformed if start <= row.offset < stop)
     return SourceChunk(
-        chunk.partition, start, stop, chunk.table.slice(first, last - first), chunk.offset_N[first:last], malformed
+        chunk.partition,
+        start,
+        stop,
+        chunk.table.slice(first, last - first),
+        chunk.offset_N[first:last],
+        malformed,
+        chunk.arrived_at,
     )
 
 
@@ -44,3 +50,17 @@ def stop_after(
         left -= 0 if chunk is None else chunk.stop - chunk.start
         if left <= 0:
             return
+
+
+def paced(chunks: Iterable[SourceChunk | None], rows_per_s: float, clock: Callable[[], float]) -> Iterator[SourceChunk | None]:
+    """`chunks` no faster than `rows_per_s`, counted from the first question: None while no further row is due."""
+    started, given = clock(), 0
+    for chunk in chunks:
+        at = chunk.start if chunk is not None else 0
+        while chunk is not None and at < chunk.stop:
+            due = min(chunk.stop - at, int(rows_per_s * (clock() - started)) - given)
+            if due > 0:
+                yield cut(chunk, at, at + due)
+                at, given = at + due, given + due
+            else:
+                yield None

@@ -17,11 +17,14 @@ class SourceKind(StrEnum):
     SYNTHETIC = "synthetic"
     FILES = "files"
     PYTHON = "python"
+    JOURNAL = "journal"
 
 
 class StreamConfig(Section):
     kind: SourceKind = setting(
-        SourceKind.SYNTHETIC, "`synthetic`: made here; `files`: CSV, Parquet or Arrow; `python`: a source class of yours."
+        SourceKind.SYNTHETIC,
+        "`synthetic`: made here; `files`: CSV, Parquet or Arrow; `python`: a source class of yours; `journal`: only what comes "
+        "in at /feedback, which is learned beside every other kind, too.",
     )
     path: str | None = setting(None, "Kind `files`: a file, or a folder whose files are read in the order of their names.")
     follow: bool = setting(False, "Kind `files`: wait for lines that are appended and files that arrive, instead of ending.")

@@ -1,18 +1,44 @@
 """The source that the configuration asks for."""
 
+import time
+from collections.abc import Callable
+from pathlib import Path
+
 from actors.learning.task import TaskConfig
 from actors.sources.config import SourceKind, StreamConfig
 from actors.sources.files import FilesSource
+from actors.sources.journal_source import PARTITION as FEEDBACK
+from actors.sources.journal_source import JournalSource
+from actors.sources.merged import MergedSource
 from actors.sources.python_source import PythonSource
 from actors.sources.source import Source
 from actors.sources.synthetic import SyntheticSource
 
 
-def open_source(config: StreamConfig, task: TaskConfig, seed: int) -> Source:
+def open_source(
+    config: StreamConfig,
+    task: TaskConfig,
+    seed: int,
+    journal: Path | None = None,
+    *,
+    once: bool = True,
+    clock: Callable[[], float] = time.monotonic,
+) -> Source:
+    """The stream, with the feedback in `journal` where there is one. `once`: it ends at what feedback there is."""
+    if config.kind is SourceKind.JOURNAL:
+        assert journal is not None
+        return JournalSource(journal, config.label, config.rows, follow=not once)
+    stream = _configured(config, task, seed, clock)
+    if journal is None:
+        return stream
+    return MergedSource(stream, JournalSource(journal, config.label, None, follow=not once), FEEDBACK)
+
+
+def _configured(config: StreamConfig, task: TaskConfig, seed: int, clock: Callable[[], float]) -> Source:
     match config.kind:
-        case SourceKind.SYNTHETIC:
-            return SyntheticSource(config, task.kind, seed)
         case SourceKind.FILES:
             return FilesSource(config)
         case SourceKind.PYTHON:
             return PythonSource(config)
+        case _:
+            return SyntheticSource(config, task.kind, seed, clock)

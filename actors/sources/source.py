@@ -37,7 +37,8 @@ class SourceChunk:
     """Consecutive rows `start` (included) to `stop` (excluded) of one partition, as read.
 
     `table` holds the rows that could be formed, `offset_N` (int64, ascending) their offsets, `malformed` the others:
-    together they account for every offset from `start` to `stop`.
+    together they account for every offset from `start` to `stop`. `arrived_at` is when the oldest of them arrived, in
+    seconds since 1970; None: just now.
     """
 
     partition: str
@@ -46,6 +47,7 @@ class SourceChunk:
     table: pa.Table
     offset_N: np.ndarray
     malformed: tuple[BadRow, ...] = ()
+    arrived_at: float | None = None
 
     def __post_init__(self) -> None:
         if self.stop - self.start != self.table.num_rows + len(self.malformed) or len(self.offset_N) != self.table.num_rows:

@@ -5,8 +5,9 @@ of it and a small network the rest. Row i depends on (seed, i) alone: rows are d
 generator of its own, and reading from any offset costs the same.
 """
 
+import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ import pyarrow as pa
 from actors.errors import ConfigError
 from actors.learning.section import Section, setting
 from actors.learning.task import TaskKind
-from actors.sources.chunks import CHUNK_ROWS, SAMPLE_ROWS, stop_after
+from actors.sources.chunks import CHUNK_ROWS, SAMPLE_ROWS, paced, stop_after
 from actors.sources.source import SourceChunk
 
 if TYPE_CHECKING:  # StreamConfig contains SyntheticConfig
@@ -77,7 +78,10 @@ class SyntheticSource:
 
     partition = "synthetic"
 
-    def __init__(self, config: "StreamConfig", task_kind: TaskKind, seed: int) -> None:
+    def __init__(
+        self, config: "StreamConfig", task_kind: TaskKind, seed: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
         self._stream, self._made, self._task, self._seed = config, config.synthetic, task_kind, seed
         self._names = [f"x{i}" for i in range(self._made.features)]
         self._teachers: OrderedDict[int, _Teacher] = OrderedDict()
@@ -105,7 +109,10 @@ class SyntheticSource:
         return self._table(0, min(SAMPLE_ROWS, self._stream.rows or SAMPLE_ROWS))
 
     def read(self, offsets: Mapping[str, int]) -> Iterator[SourceChunk | None]:
-        return stop_after(self._chunks(offsets.get(self.partition, 0)), offsets, self._stream.rows)
+        chunks: Iterator[SourceChunk | None] = self._chunks(offsets.get(self.partition, 0))
+        if self._made.rate_rows_per_s is not None:
+            chunks = paced(chunks, self._made.rate_rows_per_s, self._clock)
+        return stop_after(chunks, offsets, self._stream.rows)
 
     def _chunks(self, start: int) -> Iterator[SourceChunk]:
         while True:

@@ -129,7 +129,7 @@ def _fitting(column: Column, array: pa.Array, faults: RowFaults) -> pa.Array:
         BadRowReason.WRONG_TYPE,
         lambda i: f"column {column.name!r} holds {shown(cells[i].as_py())}, which is not {needed}; mend it, or leave it empty",
     )
-    if is_wrong_N.all():
+    if (is_wrong_N | ~mask(array.is_valid())).all():
         return pa.nulls(len(array))
     if is_wrong_N.any():
         array = array.take(pa.array(np.arange(len(array)), mask=is_wrong_N))

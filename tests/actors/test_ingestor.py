@@ -27,10 +27,11 @@ class Clock:
         self.now += seconds
 
 
-def ingestor(tmp_path, stream, *, position=None, number=0, task=None, clock=None, shards=2, round_rows=50):
+def ingestor(tmp_path, stream, *, position=None, number=0, task=None, clock=None, shards=2, round_rows=50, journal=None):
     clock = clock or Clock()
     learners = LearnersConfig(shards=shards, round_rows=round_rows)
-    each = Ingestor(stream, task or TaskConfig(), learners, 1, str(tmp_path / "storage"), clock, clock.wait)
+    storage = str(tmp_path / "storage")
+    each = Ingestor(stream, task or TaskConfig(), learners, 1, storage, journal, True, clock, clock, clock.wait)
     if position is not None:
         each.resume(position, number)
     return each

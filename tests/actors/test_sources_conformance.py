@@ -1,13 +1,18 @@
 """What every source promises, whatever it reads."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import csv, ipc
 from pyarrow import parquet as pq
 
+from actors.feedback import FeedbackConfig, FeedbackItem
+from actors.journal import Journal, JournalBatch
 from actors.learning.task import TaskConfig
 from actors.sources.config import StreamConfig
+from actors.sources.journal_source import JournalSource
 from actors.sources.open_source import open_source
 
 _ROWS = 20_000
@@ -75,9 +80,27 @@ FILES = [write_csv, write_messy_csv, write_parquet, write_arrow_file, write_arro
 MADE = ["abrupt", "gradual", "recurring", "new_class", "virtual", "none"]
 
 
-@pytest.fixture(params=[*FILES, *MADE, "python"], ids=lambda param: getattr(param, "__name__", param))
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory):
+    """Its rows are not all alike: some mix classes of values, some have a column of their own."""
+    path = tmp_path_factory.mktemp("journal") / "journal.db"
+    unusual = {3: {"x": "text"}, 5: {"x": True}, 7: {"x": [1, 2]}, 11: {"x": {}}, 13: {"other": 1}, 17: {}, 19: {"x": 2}}
+    items = []
+    for i in range(_ROWS):
+        features = {"x": i / 8, "word": f"w{i % 7}"} if i < 1000 else unusual.get(i % 1009, {"x": i / 8, "word": f"w{i % 7}"})
+        items.append(FeedbackItem(0.0, None, json.dumps(features), "odd" if i == 1500 else i % 3))
+    opened = Journal(path, FeedbackConfig(), lambda: 0.0)
+    opened.apply(JournalBatch(feedback=items))
+    opened.close()
+    return path
+
+
+@pytest.fixture(params=[*FILES, *MADE, "python", "journal"], ids=lambda param: getattr(param, "__name__", param))
 def make(request, tmp_path, monkeypatch):
     """Opens the source afresh, with further keys of the stream section."""
+    if request.param == "journal":
+        path = request.getfixturevalue("journal")
+        return lambda rows=None: JournalSource(path, "class", rows, follow=False)
     if request.param == "python":
         (tmp_path / "counting_source.py").write_text(_MODULE)
         monkeypatch.syspath_prepend(tmp_path)

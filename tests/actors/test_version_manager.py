@@ -8,10 +8,13 @@ from actors.learning.consolidation import ConsolidationConfig
 from actors.learning.dealing import deal, offsets_of
 from actors.learning.lineage import OffsetRange
 from actors.learning.models.config import ModelConfig
+from actors.learning.promotion import Aliases, PromotionConfig
+from actors.learning.schema import Column, ColumnKind, LabelType, Schema
 from actors.learning.state import ModelState
 from actors.learning.task import TaskConfig
 from actors.learning.versioning import Outcome, VersionHistory
 from actors.records import RoundBatch, RoundHeader, Rows, StreamPosition, Work
+from actors.release_desk import Blueprint
 from actors.replay_shard import ReplayShard
 from actors.version_manager import VersionManager
 
@@ -27,7 +30,14 @@ def shard():
 @pytest.fixture
 def manager():
     ticks = iter(range(10**6))
-    return VersionManager(ConsolidationConfig(max_staleness=2), SHARDS, ModelState.empty(3, 0), lambda: float(next(ticks)))
+    return a_manager(lambda: float(next(ticks)))
+
+
+def a_manager(clock):
+    columns = tuple(Column(name, ColumnKind.NUMERIC) for name in "abc")
+    blueprint = Blueprint(Schema(columns, "class", LabelType.STRING), TaskConfig(), ModelConfig(kind="linear"), 3, 1)
+    config = ConsolidationConfig(max_staleness=2)
+    return VersionManager(config, PromotionConfig(), blueprint, SHARDS, lambda state: [state], clock, serves=False)
 
 
 def a_round(number):
@@ -36,7 +46,7 @@ def a_round(number):
     first = number * ROWS
     rows = Rows(np.arange(first, first + ROWS), x, (x[:, 0] > 0).astype(np.int64))
     span = OffsetRange("p", first, first + ROWS)
-    position = StreamPosition({"p": first + ROWS}, first + ROWS, first + ROWS, ("no", "yes"), {})
+    position = StreamPosition(offsets={"p": first + ROWS}, row=first + ROWS, tested_row=first + ROWS, classes=("no", "yes"))
     header = RoundHeader(number, ROWS, ROWS, (span,), (span,), (), position, False)
     batch = RoundBatch(number, Rows(rows.row_N, x, None), rows, ("no", "yes"))
     hands = deal(ROWS, SHARDS, 8)
@@ -98,8 +108,9 @@ def test_started_again_it_goes_on_from_the_last_version_and_knows_what_was_learn
         commit, head = manager.commit(header, *receipts, *changes)
         mirror.saw(header.read, header.quarantined)
         mirror.commit(commit.record)
-    again = VersionManager(ConsolidationConfig(max_staleness=2), SHARDS, ModelState.empty(3, 0), lambda: 0.0)
-    again.resume(head, mirror)
+    again = a_manager(lambda: 0.0)
+    again.resume(mirror, commit.aliases, head)
+    assert again.aliases() == commit.aliases == Aliases(production=3, shadow=3, previous=2)
     commit, _ = again.commit(header, *receipts, *changes)
     assert commit.version == 3 and {j.outcome for j in commit.judgements} == {Outcome.REPEATED}
     header, receipts, changes = contributions(shard, head, 3)
@@ -111,7 +122,7 @@ def test_resuming_a_manager_that_knows_more_changes_nothing(shard, manager):
     first = manager.head_state()
     header, receipts, changes = contributions(shard, first, 0)
     manager.commit(header, *receipts, *changes)
-    manager.resume(first, VersionHistory(2))
+    manager.resume(VersionHistory(2), Aliases(), first)
     assert manager.head_state().version == 1
 
 

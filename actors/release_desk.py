@@ -1,0 +1,293 @@
+"""The desk where replicas learn which version to serve, and where people move it.
+
+Part of the version manager. Replicas ask and wait (long-poll): each question tells what the replica serves, so it is an
+acknowledgement, too, and a sign of life. Questions come on threads of their own; everything here is under one lock.
+"""
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from actors.errors import LearningError, UnknownVersionError
+from actors.learning.models.config import ModelConfig
+from actors.learning.promotion import Aliases, PromotionConfig
+from actors.learning.schema import Schema
+from actors.learning.state import ModelState
+from actors.learning.task import TaskConfig, TaskKind
+
+_ALIVE_S = 3.0  # a replica asks at least once a second
+_EVENTS = 1_000
+_UNSERVED = 1_000  # versions whose freshness is still to be measured
+PRODUCTION, SHADOW = "production", "shadow"
+WAITING_GROUP = "waiting"  # the threads on which questions wait
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """What a replica needs besides a version's state to answer with it."""
+
+    schema: Schema
+    task: TaskConfig
+    model: ModelConfig
+    inputs: int
+    seed: int
+    initial: Mapping[str, np.ndarray] | None = field(default=None, compare=False)
+
+    def empty_state(self) -> ModelState:
+        """The version before the first label."""
+        return ModelState.empty(self.inputs, 1 if self.task.kind is TaskKind.REGRESSION else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A point in the moves of an alias: `serial` counts them within one life of the version manager."""
+
+    epoch: str
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What a role is to serve from now on. `state` is as the desk's `share` gave it; `blueprint` comes once an epoch."""
+
+    place: Place
+    version: int
+    state: Any
+    blueprint: Blueprint | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaReport:
+    """A serving actor's word on itself. `counts` only ever grow, during its life."""
+
+    name: str
+    role: str
+    replica_id: str
+    pid: int
+    node: str
+    version: int | None = None
+    counts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """An alias has moved, and every production replica answers with it."""
+
+    production: int
+    previous: int | None
+    effective_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something worth telling: `promoted`, `rolled_back`, `drift`, ..."""
+
+    id: int  # ascending, over restarts too
+    time: float  # seconds since 1970, UTC
+    kind: str
+    data: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class _Follower:
+    report: ReplicaReport
+    place: Place | None
+    seen: float
+    is_waiting: bool = True
+
+
+class ReleaseDesk:
+    """`share(state)` makes a state cheap to hand to many; `clock` is the time of day, `serves` whether there are replicas."""
+
+    def __init__(
+        self,
+        config: PromotionConfig,
+        blueprint: Blueprint,
+        share: Callable[[ModelState], Any],
+        clock: Callable[[], float],
+        *,
+        serves: bool,
+    ) -> None:
+        self._config, self.blueprint, self._share, self._clock, self._serves = config, blueprint, share, clock, serves
+        self._changed = threading.Condition()
+        self._epoch = f"{clock():.6f}"
+        self._serial = {PRODUCTION: 0, SHADOW: 0}
+        self._kept: OrderedDict[int, ModelState] = OrderedDict()
+        self._shared: dict[int, Any] = {}
+        self._followers: dict[str, _Follower] = {}
+        self._events: deque[Event] = deque(maxlen=_EVENTS)
+        self._event_id = int(clock() * 1000)
+        self._unserved: deque[tuple[int, float]] = deque(maxlen=_UNSERVED)
+        self._freshness_s: deque[float] = deque(maxlen=_UNSERVED)
+        self.aliases = Aliases()
+
+    # --- what moves the aliases
+
+    def resume(self, aliases: Aliases, states: Sequence[ModelState]) -> None:
+        """After a restart: the aliases as they were, and the versions that are still at hand."""
+        with self._changed:
+            for state in sorted(states, key=lambda s: s.version):
+                self._kept[state.version] = state
+            self._set(aliases)
+
+    def committed(self, state: ModelState, arrived_at: float | None) -> None:
+        """A new head; `arrived_at` is when the oldest label in it arrived."""
+        with self._changed:
+            self._kept[state.version] = state
+            if arrived_at is not None:
+                self._unserved.append((state.version, arrived_at))
+            self._set(self.aliases.committed(state.version, self._config.policy))
+            self._drop_old()
+            if not self._serves:
+                self._note_served(self.aliases.production)
+
+    def promote(self, version: int, reason: str, by: str, timeout_s: float) -> Moved:
+        """Raises UnknownVersionError where it is not kept, LearningError where a replica has not followed in time."""
+        return self._move(version, "promoted", reason, by, timeout_s)
+
+    def rollback(self, version: int | None, reason: str, by: str, timeout_s: float) -> Moved:
+        """To the previous version where none is named."""
+        return self._move(version, "rolled_back", reason, by, timeout_s)
+
+    def _move(self, version: int | None, kind: str, reason: str, by: str, timeout_s: float) -> Moved:
+        started = time.monotonic()
+        with self._changed:
+            target = self.aliases.previous if version is None else version
+            if target is None or target not in self._kept:
+                raise UnknownVersionError(self._unknown(target))
+            head = next(reversed(self._kept))
+            before = self.aliases.production
+            aliases = self.aliases.promoted(target, head) if kind == "promoted" else self.aliases.rolled_back(target)
+            self._set(aliases)
+            self._tell(kind, {"version": target, "from": before, "reason": reason, "by": by})
+            place = Place(self._epoch, self._serial[PRODUCTION])
+            if not self._changed.wait_for(lambda: not self._behind(place), timeout_s):
+                late = ", ".join(f.report.name for f in self._behind(place))
+                raise LearningError(f"production is version {target} now, but {late} has not followed within {timeout_s:g} s")
+            return Moved(target, aliases.previous, 1000 * (time.monotonic() - started))
+
+    def _unknown(self, target: int | None) -> str:
+        if target is None:
+            return "there is no previous version to roll back to; name a version"
+        if not self._kept:
+            return f"version {target} is not kept: there is no version yet"
+        return (
+            f"version {target} is not kept: kept are {next(iter(self._kept))} to {next(reversed(self._kept))} "
+            "(promotion.keep_versions) and those that an alias names"
+        )
+
+    def _set(self, aliases: Aliases) -> None:
+        before, self.aliases = self.aliases, aliases
+        for role, old, new in (
+            (PRODUCTION, before.production, aliases.production),
+            (SHADOW, before.shadow, aliases.shadow),
+        ):
+            self._serial[role] += old != new
+        self._changed.notify_all()
+
+    def _drop_old(self) -> None:
+        named = set(self.aliases.names().values())
+        for version in list(self._kept)[:-2]:
+            within = len(self._kept) <= self._config.keep_versions and self._kept_bytes() <= self._config.keep_bytes
+            if not within and version not in named:
+                del self._kept[version]
+        for version in self._shared.keys() - named:
+            del self._shared[version]
+
+    def _kept_bytes(self) -> int:
+        return sum(state.nbytes for state in self._kept.values())
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The versions that can be promoted or rolled back to."""
+        with self._changed:
+            return tuple(self._kept)
+
+    def state(self, version: int) -> ModelState | None:
+        """A version that is kept."""
+        with self._changed:
+            return self._kept.get(version)
+
+    # --- what replicas ask
+
+    def wait_release(self, report: ReplicaReport, have: Place | None, timeout_s: float) -> Release | None:
+        """What `report.role` is to serve, as soon as it differs from `have`; None after `timeout_s` without news."""
+        with self._changed:
+            follower = self._followers[report.name] = _Follower(report, have, time.monotonic())
+            self._note_followers()
+            self._changed.wait_for(lambda: self._news(report.role, have), timeout_s)
+            follower.is_waiting, follower.seen = False, time.monotonic()
+            return self._release(report.role, have) if self._news(report.role, have) else None
+
+    def wait_events(self, report: ReplicaReport, after: int, timeout_s: float) -> list[Event]:
+        """Events with a larger id, as soon as there are any; none after `timeout_s`."""
+        with self._changed:
+            follower = self._followers[report.name] = _Follower(report, None, time.monotonic())
+            self._changed.wait_for(lambda: self._event_id > after and bool(self._events), timeout_s)
+            follower.is_waiting, follower.seen = False, time.monotonic()
+            return [event for event in self._events if event.id > after]
+
+    def tell(self, kind: str, data: Mapping[str, Any]) -> None:
+        with self._changed:
+            self._tell(kind, data)
+
+    def reports(self) -> tuple[tuple[ReplicaReport, bool], ...]:
+        """Every serving actor that has asked, and whether it is alive."""
+        with self._changed:
+            return tuple((f.report, self._is_alive(f)) for f in self._followers.values())
+
+    def take_freshness(self) -> tuple[float, ...]:
+        """Seconds from a label's arrival until production served what was learned from it, of versions since the last call."""
+        with self._changed:
+            taken = tuple(self._freshness_s)
+            self._freshness_s.clear()
+            return taken
+
+    def _news(self, role: str, have: Place | None) -> bool:
+        version = getattr(self.aliases, role)
+        return version in self._kept and (have is None or have != Place(self._epoch, self._serial[role]))
+
+    def _release(self, role: str, have: Place | None) -> Release:
+        version = getattr(self.aliases, role)
+        if version not in self._shared:
+            self._shared[version] = self._share(self._kept[version])
+        place = Place(self._epoch, self._serial[role])
+        is_new_here = have is None or have.epoch != self._epoch
+        return Release(place, version, self._shared[version], self.blueprint if is_new_here else None)
+
+    def _is_alive(self, follower: _Follower) -> bool:
+        return time.monotonic() - follower.seen < _ALIVE_S
+
+    def _behind(self, place: Place) -> list[_Follower]:
+        """Live production replicas that do not serve what was released at `place`, or later."""
+        return [
+            f
+            for f in self._followers.values()
+            if f.report.role == PRODUCTION
+            and self._is_alive(f)
+            and (f.place is None or f.place.epoch != place.epoch or f.place.serial < place.serial)
+        ]
+
+    def _note_followers(self) -> None:
+        """A replica has told where it is: somebody may have waited for that, and labels may have become served."""
+        versions = [
+            f.report.version
+            for f in self._followers.values()
+            if f.report.role == PRODUCTION and self._is_alive(f) and f.report.version is not None
+        ]
+        self._note_served(min(versions, default=None))
+        self._changed.notify_all()
+
+    def _note_served(self, version: int | None) -> None:
+        while version is not None and self._unserved and self._unserved[0][0] <= version:
+            self._freshness_s.append(max(0.0, self._clock() - self._unserved.popleft()[1]))
+
+    def _tell(self, kind: str, data: Mapping[str, Any]) -> None:
+        self._event_id += 1
+        self._events.append(Event(self._event_id, self._clock(), kind, dict(data)))
+        self._changed.notify_all()

@@ -1,0 +1,69 @@
+"""What the serving side tells of itself, kept account of by the supervisor: replicas, freshness, feedback."""
+
+from collections import Counter, deque
+
+from actors.feedback import JoinerStatus
+from actors.release_desk import PRODUCTION, ReplicaReport
+from actors.status import ActorHealth, FeedbackStatus
+from actors.version_manager import DeskNews
+from cluster.metrics import Metrics
+
+_COUNTED = {"requests": "perennial_requests", "mirrored": "perennial_shadow_mirrored"}
+_DROPPED = "dropped:"
+
+
+class ServingAccount:
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._latest: dict[str, tuple[ReplicaReport, bool]] = {}
+        self._counts: dict[str, Counter[str]] = {}  # of each replica's present life
+        self._joiner: JoinerStatus | None = None
+        self._restarts: Counter[str] = Counter()
+        self.freshness_s: deque[float] = deque(maxlen=10_000)
+        self.feedback = FeedbackStatus()
+
+    def take_news(self, news: DeskNews) -> None:
+        for report, is_alive in news.replicas:
+            known = self._latest.get(report.name)
+            if known is not None and known[0].replica_id != report.replica_id:
+                self._restarts[report.name] += 1
+                self._metrics.count("perennial_actor_restarts", 1, report.name)
+                self._counts.pop(report.name, None)
+            self._latest[report.name] = (report, is_alive)
+            self._count(report)
+        for seconds in news.freshness_s:
+            self._metrics.observe("perennial_freshness_seconds", seconds)
+            self.freshness_s.append(seconds)
+        for alias, version in news.aliases.names().items():
+            if version is not None:
+                self._metrics.set("perennial_version", version, alias)
+
+    def take_joiner(self, status: JoinerStatus) -> None:
+        before = self._joiner.outcomes if self._joiner else {}  # the journal's counts outlive a run, and go on from there
+        for outcome, items in status.outcomes.items():
+            self._metrics.count("perennial_feedback", items - before.get(outcome, 0), outcome)
+        self._joiner = status
+        self.feedback = FeedbackStatus(
+            outcomes=dict(status.outcomes),
+            rows=status.rows,
+            waiting_rows=status.waiting_rows,
+            waiting_predictions=status.waiting_predictions,
+            waiting_labels=status.waiting_labels,
+        )
+
+    def actors(self) -> tuple[ActorHealth, ...]:
+        return tuple(
+            ActorHealth(report.name, report.role, report.pid, report.node, is_alive, self._restarts[report.name])
+            for report, is_alive in sorted(self._latest.values(), key=lambda each: each[0].name)
+        )
+
+    def _count(self, report: ReplicaReport) -> None:
+        before = self._counts.get(report.name, Counter())
+        for key, total in report.counts.items():
+            new = total - before[key]
+            if key in _COUNTED and report.role == PRODUCTION:
+                self._metrics.count(_COUNTED[key], new)
+            elif key.startswith(_DROPPED):
+                self._metrics.count("perennial_shadow_dropped", new, key.removeprefix(_DROPPED))
+        if report.counts:
+            self._counts[report.name] = Counter(report.counts)

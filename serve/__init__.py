@@ -1,0 +1,1 @@
+"""Serving: the gateway, production and shadow on Ray Serve."""

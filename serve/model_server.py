@@ -1,0 +1,154 @@
+"""Answers requests with one version at a time: concurrent requests in one batch, a new version between two batches.
+
+A version is read into the module that is not in use; then the two change places. So no request waits for a version to be
+read, and no batch meets two versions.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from actors.learning.answer import Answer, VersionReader
+from actors.learning.state import ModelState
+from actors.release_desk import Blueprint
+from serve.instances import InstanceEncoder
+from serve.interfaces import Reply, RequestError
+
+_BATCH_ROWS = 1024
+_RETRY_AFTER_S = 1.0
+
+
+@dataclass(slots=True)
+class _Request:
+    x_ND: np.ndarray
+    request_ids: Sequence[str]
+    replies: "asyncio.Future[list[Reply]]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    reader: VersionReader
+    state: ModelState
+
+
+class ModelServer:
+    """At most `max_waiting_rows` rows wait; further requests are refused with 503. To be made where an event loop runs."""
+
+    def __init__(self, max_waiting_rows: int = 8_192) -> None:
+        torch.set_num_threads(1)
+        self._max_waiting_rows = max_waiting_rows
+        self._thread = ThreadPoolExecutor(1, "predict")
+        self._waiting: deque[_Request] = deque()
+        self._waiting_rows = 0
+        self._wake = asyncio.Event()
+        self._blueprint: Blueprint | None = None
+        self._encoder: InstanceEncoder | None = None
+        self._present: _Loaded | None = None
+        self._next: _Loaded | None = None
+        self._spare: VersionReader | None = None
+        self._swapped = asyncio.Event()
+        self._task = asyncio.get_running_loop().create_task(self._work())
+
+    @property
+    def blueprint(self) -> Blueprint | None:
+        return self._blueprint
+
+    @property
+    def state(self) -> ModelState | None:
+        """The version that answers; None before there is one."""
+        return self._present.state if self._present else None
+
+    async def swap(self, state: ModelState, blueprint: Blueprint | None) -> None:
+        """Answers with `state` from the next batch on; returns once it does. `blueprint`: None where it is as before."""
+        if blueprint is not None:
+            self._blueprint, self._spare = blueprint, None
+            self._encoder = InstanceEncoder(blueprint.schema)
+        assert self._blueprint is not None
+        reader = self._spare or self._reader(self._blueprint)
+        await asyncio.to_thread(reader.load, state)
+        self._next = _Loaded(reader, state)
+        self._swapped.clear()
+        self._wake.set()
+        await self._swapped.wait()
+
+    async def answer(self, instances: Sequence[Mapping[str, Any]], request_ids: Sequence[str]) -> list[Reply]:
+        """One reply for each instance, all from one version. Raises RequestError: 422 for a wrong feature, else 503."""
+        if self._present is None or self._encoder is None:
+            raise RequestError(
+                503, "not_ready", "there is no version to answer with yet: the first labels are still being learned",
+                retry_after_s=_RETRY_AFTER_S,
+            )  # fmt: skip
+        x_ND = self._encoder.encode(instances)
+        if self._waiting_rows + len(x_ND) > self._max_waiting_rows:
+            message = f"{self._waiting_rows:,} rows wait for their prediction, at most {self._max_waiting_rows:,} may"
+            raise RequestError(503, "overloaded", message, retry_after_s=_RETRY_AFTER_S)
+        request = _Request(x_ND, request_ids, asyncio.get_running_loop().create_future())
+        self._waiting.append(request)
+        self._waiting_rows += len(x_ND)
+        self._wake.set()
+        return await request.replies
+
+    def _reader(self, blueprint: Blueprint) -> VersionReader:
+        b = blueprint
+        return VersionReader(b.model, b.task, b.inputs, seed=b.seed, initial=b.initial)
+
+    async def _work(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._next is not None or self._waiting:
+                if self._next is not None:
+                    self._spare = self._present.reader if self._present else None
+                    self._present, self._next = self._next, None
+                    self._swapped.set()
+                if self._waiting:
+                    await self._answer_batch(self._take())
+
+    def _take(self) -> list[_Request]:
+        batch = [self._waiting.popleft()]
+        rows = len(batch[0].x_ND)
+        while self._waiting and rows + len(self._waiting[0].x_ND) <= _BATCH_ROWS:
+            batch.append(self._waiting.popleft())
+            rows += len(batch[-1].x_ND)
+        self._waiting_rows -= rows
+        return batch
+
+    async def _answer_batch(self, batch: list[_Request]) -> None:
+        assert self._present is not None
+        present = self._present
+        try:
+            x_ND = batch[0].x_ND if len(batch) == 1 else np.concatenate([request.x_ND for request in batch])
+            answer = await asyncio.get_running_loop().run_in_executor(self._thread, present.reader.predict, x_ND)
+            request_ids = [request_id for request in batch for request_id in request.request_ids]
+            replies = self._replies(present.state, answer, request_ids)
+            for request in batch:
+                made, replies = replies[: len(request.x_ND)], replies[len(request.x_ND) :]
+                if not request.replies.done():  # its client may have gone
+                    request.replies.set_result(made)
+        except Exception as error:  # a user's module may raise anything; the next batch may fare better
+            for request in batch:
+                if not request.replies.done():
+                    request.replies.set_exception(error)
+
+    def _replies(self, state: ModelState, answer: Answer, request_ids: Sequence[str]) -> list[Reply]:
+        if answer.value_N is not None:
+            values = zip(request_ids, answer.value_N.tolist(), strict=True)
+            return [Reply(request_id, value, None, state.version) for request_id, value in values]
+        assert answer.code_N is not None and answer.probability_NK is not None
+        names = [class_key(value) for value in state.classes]
+        rows = zip(request_ids, answer.code_N.tolist(), answer.probability_NK.tolist(), strict=True)
+        return [
+            Reply(request_id, state.classes[code], dict(zip(names, probability_K, strict=False)), state.version)
+            for request_id, code, probability_K in rows
+        ]
+
+
+def class_key(value: Any) -> str:
+    """A class as the key of a JSON object."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,59 @@
+"""The aliases as a pure machine."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.learning.promotion import Aliases, PromotionPolicy
+
+ALWAYS, MANUAL = PromotionPolicy.ALWAYS, PromotionPolicy.MANUAL
+
+
+def after(commits, policy, aliases=None):
+    aliases = aliases or Aliases()
+    for head in commits:
+        aliases = aliases.committed(head, policy)
+    return aliases
+
+
+def test_production_follows_every_version_or_stays_with_the_first():
+    assert after([1, 2, 3], ALWAYS) == Aliases(production=3, shadow=3, previous=2)
+    assert after([1, 2, 3], MANUAL) == Aliases(production=1, shadow=3, previous=None)
+
+
+def test_after_a_rollback_production_stays_until_the_head_is_promoted():
+    back = after([1, 2, 3], ALWAYS).rolled_back(None)
+    assert back.names() == {"production": 2, "shadow": 3, "previous": 3} and back.is_held
+    assert after([4, 5], ALWAYS, back).names() == {"production": 2, "shadow": 5, "previous": 3}
+    again = after([4, 5], ALWAYS, back).promoted(5, head=5)
+    assert again.names() == {"production": 5, "shadow": 5, "previous": 2} and after([6], ALWAYS, again).production == 6
+
+
+def test_a_version_that_was_chosen_by_hand_stays():
+    chosen = after([1, 2, 3], ALWAYS).promoted(1, head=3)
+    assert after([4], ALWAYS, chosen).names() == {"production": 1, "shadow": 4, "previous": 3}
+
+
+def test_moving_production_to_where_it_is_forgets_nothing():
+    aliases = after([1, 2, 3], ALWAYS)
+    assert aliases.promoted(3, head=3).previous == 2
+
+
+def test_there_is_nothing_to_roll_back_to_before_production_has_moved():
+    with pytest.raises(ValueError, match="no previous version"):
+        after([1], MANUAL).rolled_back(None)
+
+
+@given(st.lists(st.sampled_from(["commit", "promote", "rollback"]), max_size=40), st.sampled_from([ALWAYS, MANUAL]), st.data())
+def test_production_always_names_a_version_that_there_was(events, policy, data):
+    aliases, head = Aliases(), 0
+    for event in ["commit", *events]:
+        if event == "commit":
+            head += 1
+            aliases = aliases.committed(head, policy)
+        elif event == "promote":
+            aliases = aliases.promoted(data.draw(st.integers(1, head)), head)
+        elif aliases.previous is not None:
+            aliases = aliases.rolled_back(None)
+        assert aliases.shadow == head and 1 <= aliases.production <= head
+        assert aliases.previous is None or (1 <= aliases.previous <= head and aliases.previous != aliases.production)
