@@ -125,6 +125,7 @@ class ReleaseDesk:
         self._unserved: deque[tuple[int, float]] = deque(maxlen=_UNSERVED)
         self._freshness_s: deque[float] = deque(maxlen=_UNSERVED)
         self.aliases = Aliases()
+        self.moves = {"promoted": 0, "rolled_back": 0}  # by hand
 
     # --- what moves the aliases
 
@@ -146,8 +147,11 @@ class ReleaseDesk:
             if not self._serves:
                 self._note_served(self.aliases.production)
 
-    def promote(self, version: int, reason: str, by: str, timeout_s: float) -> Moved:
-        """Raises UnknownVersionError where it is not kept, LearningError where a replica has not followed in time."""
+    def promote(self, version: int | None, reason: str, by: str, timeout_s: float) -> Moved:
+        """To the head where no version is named, after which policy `always` follows again.
+
+        Raises UnknownVersionError where the version is not kept, LearningError where a replica has not followed in time.
+        """
         return self._move(version, "promoted", reason, by, timeout_s)
 
     def rollback(self, version: int | None, reason: str, by: str, timeout_s: float) -> Moved:
@@ -157,10 +161,12 @@ class ReleaseDesk:
     def _move(self, version: int | None, kind: str, reason: str, by: str, timeout_s: float) -> Moved:
         started = time.monotonic()
         with self._changed:
-            target = self.aliases.previous if version is None else version
+            otherwise = self.aliases.shadow if kind == "promoted" else self.aliases.previous
+            target = otherwise if version is None else version
             if target is None or target not in self._kept:
                 raise UnknownVersionError(self._unknown(target))
             head = next(reversed(self._kept))
+            self.moves[kind] += 1
             before = self.aliases.production
             aliases = self.aliases.promoted(target, head) if kind == "promoted" else self.aliases.rolled_back(target)
             self._set(aliases)

@@ -83,6 +83,15 @@ class FeedbackStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class FreshnessStatus:
+    """Seconds from a label's arrival until production served what was learned from it; None before there is any."""
+
+    p50: float | None = None
+    p95: float | None = None
+    max: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """`seconds` since the start of this run; `rows_per_s` over the last moments; `head` the newest version."""
 
@@ -97,6 +106,7 @@ class Snapshot:
     drift: DriftStatus = field(default_factory=DriftStatus)
     evidence: EvidenceStatus = field(default_factory=EvidenceStatus)
     feedback: FeedbackStatus = field(default_factory=FeedbackStatus)
+    freshness_s: FreshnessStatus = field(default_factory=FreshnessStatus)
     actors: tuple[ActorHealth, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

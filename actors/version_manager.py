@@ -49,9 +49,11 @@ class DeskNews:
     """What the supervisor learns in return for its status."""
 
     stop_requested: bool
+    head: int
     aliases: Aliases
     replicas: tuple[tuple[ReplicaReport, bool], ...]  # and whether each is alive
     freshness_s: tuple[float, ...]
+    moves: Mapping[str, int]  # of production, by hand, so far
 
 
 class VersionManager:
@@ -184,7 +186,14 @@ class VersionManager:
         """The supervisor's view of the whole system, in return for news."""
         self._status, self._metrics = status, metrics
         desk = self._desk
-        return DeskNews(self._stop_requested, desk.aliases, desk.reports(), desk.take_freshness())
+        return DeskNews(
+            stop_requested=self._stop_requested,
+            head=self._history.head,
+            aliases=desk.aliases,
+            replicas=desk.reports(),
+            freshness_s=desk.take_freshness(),
+            moves=dict(desk.moves),
+        )
 
     def status(self) -> Snapshot | None:
         return self._status
@@ -206,7 +215,7 @@ class VersionManager:
     def wait_events(self, report: ReplicaReport, after: int, timeout_s: float) -> Sequence[Event]:
         return self._desk.wait_events(report, after, timeout_s)
 
-    def promote(self, version: int, reason: str, by: str, timeout_s: float) -> Moved:
+    def promote(self, version: int | None, reason: str, by: str, timeout_s: float) -> Moved:
         return self._desk.promote(version, reason, by, timeout_s)
 
     def rollback(self, version: int | None, reason: str, by: str, timeout_s: float) -> Moved:

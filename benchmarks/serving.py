@@ -85,7 +85,7 @@ def measure(port: int, path: str, clients: int, seconds: float) -> tuple[float, 
 def a_system(folder: Path, port: int, *overrides: str) -> Iterator[str]:
     """A system that has learned a little and then only serves; yields its Ray address."""
     settings = [f"storage={folder / 'storage'}", f"name={NAME}", f"serve.port={port}", "stream.kind=journal", *overrides]
-    settings += ["ray.dashboard=false", "ray.num_cpus=4", "promotion.policy=manual"]
+    settings = ["ray.dashboard=false", "ray.num_cpus=4", "promotion.policy=manual", *settings]
     command = [sys.executable, "-m", "cluster", "run", *[word for each in settings for word in ("--set", each)]]
     log = (folder / "log.txt").open("wb")
     process = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=log, stdout=log)

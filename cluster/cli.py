@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     promote = command("promote", "Let production answer with a version; what it was stays at hand as `previous`.", _promote)
     _configuration(promote)
     _cluster_address(promote)
-    promote.add_argument("version", type=int, metavar="V", help="number of the version")
+    promote.add_argument("version", type=_version_or_head, metavar="V|head", help="number of the version, or the newest one")
     promote.add_argument("--reason", default="", help="kept with the move")
 
     rollback = command("rollback", "Let production answer with an earlier version, `previous` where none is named.", _rollback)
@@ -129,6 +129,15 @@ def _configuration(parser: argparse.ArgumentParser) -> None:
 
 def _cluster_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", metavar="auto|HOST:PORT", help="the Ray cluster, instead of ray.address")
+
+
+def _version_or_head(text: str) -> int | None:
+    """None for the head."""
+    if text == "head":
+        return None
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {text!r}, wanted the number of a version, or head")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -275,7 +275,8 @@ class LearningLoop:
         self._history.saw(header.read, header.quarantined)
         if commit.record is not None:
             self._history.commit(commit.record)
-        self.version, self.aliases = commit.version, commit.aliases
+        self.version = max(self.version, commit.version)
+        self.take_aliases(commit.version, commit.aliases)
         self._kept[commit.version] = head
         self._kept = {version: ref for version, ref in self._kept.items() if version in {*commit.kept, commit.version}}
 
@@ -283,11 +284,23 @@ class LearningLoop:
         self._history.saw(header.read, header.quarantined)
         self.system.version_manager.handle.saw.remote(header)
 
+    def take_aliases(self, head: int, aliases: Aliases) -> bool:
+        """False where the version manager, with `head`, knows nothing of what was: it has been started again, and is told."""
+        if head == 0 and self.version > 0:
+            self._tell_version_manager()
+            return False
+        self.aliases = aliases
+        return True
+
     def _ensure_version_manager(self) -> None:
         """Where it has been started again, it goes on from the last version that has come back."""
-        manager = self.system.version_manager
-        await_life(manager, self.tick)
-        value_of(manager.handle.resume.remote(self._history, self.aliases, *self._kept.values()))
+        await_life(self.system.version_manager, self.tick)
+        value_of(self._tell_version_manager())
+
+    def _tell_version_manager(self) -> ObjectRef:
+        """Changes nothing where it knows."""
+        told: ObjectRef = self.system.version_manager.handle.resume.remote(self._history, self.aliases, *self._kept.values())
+        return told
 
     def _send(self, a: Assignment, learner: int, base: ObjectRef) -> None:
         a.learner, a.sent = learner, time.monotonic()

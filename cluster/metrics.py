@@ -19,7 +19,7 @@ _LONG_SECONDS = (0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 604_8
 
 _COUNTERS = {
     "perennial_rows": ("Rows of the stream by stage: read, tested, trained, replayed.", ("stage",)),
-    "perennial_versions": ("Contributions and versions by outcome.", ("outcome",)),
+    "perennial_versions": ("Contributions by outcome, and moves of production by hand.", ("outcome",)),
     "perennial_drift_events": ("Alarms of drift detectors.", ("detector", "signal")),
     "perennial_rounds": ("Rounds by stage, to divide the seconds spent by.", ("stage",)),
     "perennial_round_seconds_spent": ("Exact sum of the seconds of rounds by stage.", ("stage",)),

@@ -2,9 +2,11 @@
 
 from collections import Counter, deque
 
+import numpy as np
+
 from actors.feedback import JoinerStatus
 from actors.release_desk import PRODUCTION, ReplicaReport
-from actors.status import ActorHealth, FeedbackStatus
+from actors.status import ActorHealth, FeedbackStatus, FreshnessStatus
 from actors.version_manager import DeskNews
 from cluster.metrics import Metrics
 
@@ -19,6 +21,8 @@ class ServingAccount:
         self._counts: dict[str, Counter[str]] = {}  # of each replica's present life
         self._joiner: JoinerStatus | None = None
         self._restarts: Counter[str] = Counter()
+        self._moves: Counter[str] = Counter()  # in the version manager's present life
+        self.moves: Counter[str] = Counter()
         self.freshness_s: deque[float] = deque(maxlen=10_000)
         self.feedback = FeedbackStatus()
 
@@ -34,6 +38,10 @@ class ServingAccount:
         for seconds in news.freshness_s:
             self._metrics.observe("perennial_freshness_seconds", seconds)
             self.freshness_s.append(seconds)
+        for kind, moves in news.moves.items():
+            self._metrics.count("perennial_versions", moves - self._moves[kind], kind)
+            self.moves[kind] += max(0, moves - self._moves[kind])
+            self._moves[kind] = moves
         for alias, version in news.aliases.names().items():
             if version is not None:
                 self._metrics.set("perennial_version", version, alias)
@@ -50,6 +58,13 @@ class ServingAccount:
             waiting_predictions=status.waiting_predictions,
             waiting_labels=status.waiting_labels,
         )
+
+    def freshness(self) -> FreshnessStatus:
+        """Of the last 10,000 versions that production served."""
+        if not self.freshness_s:
+            return FreshnessStatus()
+        p50, p95, longest = np.percentile(np.array(self.freshness_s), (50, 95, 100)).tolist()
+        return FreshnessStatus(p50, p95, longest)
 
     def actors(self) -> tuple[ActorHealth, ...]:
         return tuple(

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import ray
 from ray import ObjectRef
 from ray.exceptions import RayActorError
@@ -142,7 +141,6 @@ class Supervisor:
     def _report(self, summary: dict[str, Any], counts: RowCounts) -> dict[str, Any]:
         seconds = self._learning_until - (self._learning_from or self._started)
         busy_s = max(seconds, 1e-9)
-        freshness = np.array(self._serving.freshness_s or [np.nan])
         aliases = self._loop.aliases
         return {
             "name": self._config.name,
@@ -164,9 +162,9 @@ class Supervisor:
                 "head": self._loop.version,
                 "production": aliases.production,
                 "shadow": aliases.shadow,
-                "promoted": 0,
+                "promoted": self._serving.moves["promoted"],
                 "rejected": self._refused,
-                "rolled_back": 0,
+                "rolled_back": self._serving.moves["rolled_back"],
                 "curve": self._versions.named("row", "version"),
             },
             "drift": summary["drift"],
@@ -175,11 +173,7 @@ class Supervisor:
                 for shard, t in enumerate(self._shards)
             ],
             "replay": [{"shard": shard, "rows": h.rows, "bytes": h.nbytes} for shard, h in enumerate(self._loop.feed.holdings)],
-            "freshness_s": {
-                "p50": float(np.percentile(freshness, 50)),
-                "p95": float(np.percentile(freshness, 95)),
-                "max": float(freshness.max()),
-            },
+            "freshness_s": asdict(self._serving.freshness()),
             "throughput": {"curve": self._throughput.named("seconds", "rows")},
             "actors": [asdict(actor) for actor in self._actors()],
             "feedback": asdict(self._serving.feedback),
@@ -265,8 +259,8 @@ class Supervisor:
             if self._news is not None and is_ready(self._news):
                 news: DeskNews = value_of(self._news)
                 self._stop_requested |= news.stop_requested
-                self._loop.aliases = news.aliases
-                self._serving.take_news(news)
+                if self._loop.take_aliases(news.head, news.aliases):
+                    self._serving.take_news(news)
         with suppress(RayActorError, LearningError):
             if self._joiner_status is not None and is_ready(self._joiner_status):
                 self._serving.take_joiner(value_of(self._joiner_status))
@@ -312,5 +306,6 @@ class Supervisor:
             head=self._loop.version,
             drift=DriftStatus(self._drift_events, *(self._last_alarm or (None, None))),
             feedback=self._serving.feedback,
+            freshness_s=self._serving.freshness(),
             actors=self._actors(),
         )

@@ -109,7 +109,7 @@ class SystemDesk:
         aliases: Aliases = await self._ask("aliases")
         return aliases.names()
 
-    async def promote(self, version: int, reason: str, by: str) -> Moved:
+    async def promote(self, version: int | None, reason: str, by: str) -> Moved:
         return await self._move("promote", version, reason, by)
 
     async def rollback(self, version: int | None, reason: str, by: str) -> Moved:

@@ -82,8 +82,8 @@ class Desk(Protocol):
     async def aliases(self) -> dict[str, int | None]:
         """`production`, `shadow` and `previous`."""
 
-    async def promote(self, version: int, reason: str, by: str) -> Moved:
-        """Raises RequestError 404 for a version that is not kept."""
+    async def promote(self, version: int | None, reason: str, by: str) -> Moved:
+        """None: the head. Raises RequestError 404 for a version that is not kept."""
 
     async def rollback(self, version: int | None, reason: str, by: str) -> Moved:
         """To `previous` where no version is named."""

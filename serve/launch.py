@@ -7,6 +7,7 @@
 Serve itself stays where others on the cluster use it.
 """
 
+import logging
 import socket
 import time
 from collections.abc import Callable
@@ -41,6 +42,7 @@ class Serving:
 
     def start(self) -> None:
         """Asks Serve for the apps. Raises ConfigError where the port, or a route, is taken."""
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)  # the run tells itself where it serves
         if not _is_running():
             refuse_taken_port(self._config.host, self._config.port)
         ray_serve.start(http_options=HTTPOptions(host=self._config.host, port=self._config.port), logging_config=_QUIET)

@@ -17,7 +17,6 @@ from serve.interfaces import Reply, RequestError
 from serve.names import REPLICA
 
 _GATHER_S = 0.05
-_GATHERED_ROWS = 1_024
 
 
 class Mirror:
@@ -26,10 +25,18 @@ class Mirror:
     What the shadow does not get to see or answer is counted by reason in `counts`; `answered` gets its replies.
     """
 
-    def __init__(self, app: str, config: ShadowConfig, counts: Counter[str], answered: Callable[[list[Reply]], None]) -> None:
+    def __init__(
+        self,
+        app: str,
+        config: ShadowConfig,
+        max_rows: int,
+        counts: Counter[str],
+        answered: Callable[[list[Reply]], None],
+    ) -> None:
         self._app, self._config = app, config
         self._counts, self._answered = counts, answered
         self._handle: DeploymentHandle[Any] | None = None
+        self._max_rows = max_rows
         self._gathered: list[tuple[Mapping[str, Any], str]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -38,7 +45,7 @@ class Mirror:
         if self._config.sample < 1.0 and random.random() >= self._config.sample:
             self._counts["dropped:sampling"] += len(instances)
             return
-        if len(self._gathered) + len(instances) > _GATHERED_ROWS:
+        if self._gathered and len(self._gathered) + len(instances) > self._max_rows:
             self._counts["dropped:full"] += len(instances)
             return
         if not self._gathered:

@@ -46,7 +46,9 @@ class Replica:
         if role == PRODUCTION:
             self._log = ServedLog(NamedActor(names.label_joiner, names.namespace), self._counts)
             if config.shadow.replicas:
-                self._mirror = Mirror(names.shadow_app, config.shadow, self._counts, self._log.shadow_answered)
+                self._mirror = Mirror(
+                    names.shadow_app, config.shadow, config.max_instances, self._counts, self._log.shadow_answered
+                )
 
     async def answer(self, instances: Sequence[Mapping[str, Any]], request_ids: Sequence[str]) -> list[Reply]:
         """Called by the mirror and the gateway; over HTTP, `predict` is."""

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 _CAPACITY = 50_000
 _BATCH = 512
-_GATHER_S = 0.025
+_GATHER_S = 0.05
 _CALL_TIMEOUT_S = 10.0
 _RETRY_S = 0.5
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -156,6 +157,13 @@ def perennial(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         [*_COMMAND, *arguments], cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=END_TIMEOUT_S,
     )  # fmt: skip
+
+
+def free_port() -> int:
+    """Of this machine; nobody else takes it in the meantime, one hopes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def descendants(pid: int) -> set[int]:

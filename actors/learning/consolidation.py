@@ -28,7 +28,9 @@ class ConsolidationConfig(Section):
         8, "A contribution that started from a version older than so many is refused.", unit="versions", ge=0, le=64
     )
     max_delta_ratio: float = setting(
-        100.0, "Guard: a contribution whose step is so many times as long as the median of the last ones is refused.", gt=1
+        100.0,
+        "Guard: a contribution is refused if its step is so many times as long as the last ones' median, and as the weights.",
+        gt=1,
     )
 
 
@@ -46,7 +48,8 @@ def refusal(
 ) -> str | None:
     """Why `change`, a step of length `norm` from `base`, must not be consolidated, or None.
 
-    `typical_norm` is the median length of recent accepted steps, None while there are too few.
+    `typical_norm` is the median length of recent accepted steps, None while there are too few. It may be next to nothing
+    while there is nothing to learn, and the next mistake teaches a lot: so a step is too long only beside the weights, too.
     """
     parts: dict[str, np.ndarray] = {"weights": change.flat_P, **change.optimizer, **change.buffers}
     for name, values in parts.items():
@@ -58,10 +61,15 @@ def refusal(
         covering_layout([base.layout, change.layout])
     except ValueError as error:
         return str(error)
-    if typical_norm and norm > max_delta_ratio * typical_norm:
-        times = norm / typical_norm
-        return f"its step is {norm:.3g} long, {times:.0f} times the usual {typical_norm:.3g} (limit {max_delta_ratio:g})"
+    if typical_norm:
+        usual = max(typical_norm, _root_mean_square(base.flat_P))
+        if norm > max_delta_ratio * usual:
+            return f"its step is {norm:.3g} long, {norm / usual:.0f} times the usual {usual:.3g} (limit {max_delta_ratio:g})"
     return None
+
+
+def _root_mean_square(values_P: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(values_P, dtype=np.float64)))) if len(values_P) else 0.0
 
 
 def delta_norm(base: ModelState, change: LocalChange) -> float:
@@ -69,7 +77,7 @@ def delta_norm(base: ModelState, change: LocalChange) -> float:
     if not len(change.flat_P):
         return 0.0
     start_P = relaid(base.flat_P, base.layout, covering_layout([base.layout, change.layout])) if base.layout else 0.0
-    return float(np.sqrt(np.mean(np.square(change.flat_P - start_P, dtype=np.float64))))
+    return _root_mean_square(change.flat_P - start_P)
 
 
 def consolidate(head: ModelState, contributions: Sequence[Contribution], shards: int) -> ModelState:

@@ -32,7 +32,7 @@ Operation = dict[str, Any]
 
 DESCRIPTION = (
     "A model that keeps learning after it ships. Predictions come from production alone; what comes back as feedback is "
-    'learned, consolidated into versions, and promoted on evidence. Every error is `{"error": {"code", "message", '
+    'learned, consolidated into versions, and shadowed and promoted. Every error is `{"error": {"code", "message", '
     '"field"?}}`, and `field` is the path of what is wrong in the request.'
 )
 SECURITY_SCHEMES = {
@@ -167,7 +167,9 @@ PROMOTE = _operation(
     "Let a version answer from now on",
     _MOVED,
     body=_json(
-        obj({"version": VERSION_NUMBER, "reason": REASON}, "version", "reason"), promote={"version": 42, "reason": "reviewed"}
+        obj({"version": {"anyOf": [VERSION_NUMBER, {"const": "head"}]}, "reason": REASON}, "version", "reason"),
+        promote={"version": 42, "reason": "reviewed"},
+        head={"version": "head", "reason": "follow the newest again"},
     ),
     errors=(401, 404, 413, 422),
     needs_token=True,

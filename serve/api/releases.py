@@ -14,6 +14,7 @@ from serve.interfaces import Desk, Moved, RequestError
 
 NEWEST_VERSIONS = 100
 MAX_NEWEST_VERSIONS = 1_000
+HEAD = "head"  # the newest version, whatever its number is by the time that it is asked for
 
 _MAX_REASON = 1_000  # characters
 _MAX_DIGITS = 15  # of a version's number
@@ -53,8 +54,9 @@ class Releases:
         by, document = await self._read_move(request)
         if "version" not in document:
             raise missing("version", "version is missing: the number of the version that is to answer from now on")
-        version, reason = _read_version(document["version"]), _read_reason(document)
-        return _moved(await self._desk.promote(version, reason, by))
+        asked = document["version"]
+        version = None if asked == HEAD else _read_version(asked)
+        return _moved(await self._desk.promote(version, _read_reason(document), by))
 
     async def rollback(self, request: Request) -> Response:
         by, document = await self._read_move(request)
@@ -83,7 +85,7 @@ def _read_version(value: Any) -> int:
 
 def _read_reason(document: dict[str, Any]) -> str:
     if "reason" not in document:
-        raise missing("reason", "reason is missing; the audit log keeps it beside the move")
+        raise missing("reason", "reason is missing; it is kept with the move")
     reason = document["reason"]
     if type(reason) is not str:
         raise wrong_type("reason", "a string", reason)

@@ -38,7 +38,7 @@ def or_null(schema: Schema) -> Schema:
 
 
 VERSION_NUMBER: Schema = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
-REASON = text(minLength=1, maxLength=1_000, pattern=r"\S", description="Kept in the audit log.")
+REASON = text(minLength=1, maxLength=1_000, pattern=r"\S", description="Kept with the move.")
 LABEL: Schema = {"type": ["string", "number", "boolean"]}
 ERROR = obj({"error": obj({"code": text(), "message": text(), "field": text()}, "code", "message", is_closed=True)}, "error")
 

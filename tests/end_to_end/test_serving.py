@@ -1,7 +1,6 @@
 """A system that serves while it learns: over HTTP, as its users meet it."""
 
 import random
-import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import httpx
 import pytest
 import ray
 from ray_head import RayHead
-from systems import LiveSystem, perennial
+from systems import LiveSystem, free_port, perennial
 from waiting import wait_until
 
 from actors.learning.answer import VersionReader
@@ -49,12 +48,6 @@ class Client:
             return self._http.get("/readyz").status_code == 200
         except httpx.TransportError:
             return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def examples(rows: int, seed: int = 1) -> list[dict[str, Any]]:

@@ -114,6 +114,13 @@ def test_a_step_far_longer_than_usual_is_refused_and_a_usual_one_is_not():
     assert refusal(base, wild, delta_norm(base, wild), None, 100.0) is None, "too early to know what is usual"
 
 
+def test_after_a_time_in_which_there_was_nothing_to_learn_a_lesson_is_no_outlier():
+    base = state([0.5, -0.5])
+    lesson, wild = change([0.52, -0.5]), change([500.0, -0.5])
+    assert refusal(base, lesson, delta_norm(base, lesson), 1e-7, 100.0) is None
+    assert "times the usual 0.5" in refusal(base, wild, delta_norm(base, wild), 1e-7, 100.0)
+
+
 def test_a_contribution_of_another_model_is_refused():
     assert "different models" in refusal(state(np.zeros((2, 2))), change(np.zeros(4)), 0.0, None, 100.0)
 

@@ -83,8 +83,9 @@ class SmallSystem:
         await self._go()
         return {"production": self.production, "shadow": None, "previous": self.previous}
 
-    async def promote(self, version: int, reason: str, by: str) -> Moved:
+    async def promote(self, version: int | None, reason: str, by: str) -> Moved:
         await self._go()
+        version = max(self.kept) if version is None else version
         if version not in self.kept:
             raise RequestError(404, "unknown_version", f"version {version} is not kept", "version")
         self.production, self.previous = version, self.production
