@@ -11,6 +11,7 @@ import argparse
 import json
 import random
 import socket
+import sqlite3
 import statistics
 import sys
 import tempfile
@@ -22,7 +23,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from serving import FEATURES, a_row, a_system, ask
+from serving import FEATURES, a_row, a_system, ask, until
+
+_SENDERS = 4
 
 
 def get(port: int, path: str) -> Any:
@@ -43,7 +46,7 @@ def main() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder, a_system(Path(folder), port, "promotion.policy=always"):
-        sent: list[float] = []  # by the order in the journal, for there is one sender
+        sent: dict[str, float] = {}
         answered: list[tuple[float, int]] = []
         done = threading.Event()
 
@@ -56,17 +59,25 @@ def main() -> None:
                 time.sleep(0.02)
 
         until(lambda: get(port, "/status")["feedback"]["rows"] > 0)
-        first = get(port, "/status")["feedback"]["rows"]
         watcher = threading.Thread(target=watch)
         watcher.start()
-        draw, started = random.Random(1), time.time()
-        for i in range(int(options.labels_per_s * options.seconds)):
-            time.sleep(max(0.0, started + i / options.labels_per_s - time.time()))
-            row = a_row(draw)
-            at = time.time()
-            status, answer = ask(port, "/feedback", {"features": row, "label": rule(row)})
-            assert status == 202, answer
-            sent.append(at)
+        started = time.time()
+
+        def send(first: int) -> None:
+            """Every fourth label, each in its time."""
+            draw = random.Random(first)
+            for i in range(first, int(options.labels_per_s * options.seconds), _SENDERS):
+                time.sleep(max(0.0, started + i / options.labels_per_s - time.time()))
+                row = a_row(draw)
+                sent[f"label-{i}"] = time.time()
+                status, answer = ask(port, "/feedback", {"features": row, "label": rule(row), "request_id": f"label-{i}"})
+                assert status == 202, answer
+
+        senders = [threading.Thread(target=send, args=(first,)) for first in range(_SENDERS)]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
         took = time.time() - started
         time.sleep(3)
         done.set()
@@ -75,19 +86,22 @@ def main() -> None:
         for record in get(port, "/versions?newest=1000")["versions"]:
             learned_by[record["version"]] = record["offsets"].get("feedback", 0)
         fresh = []
-        for i, at in enumerate(sent):
-            seen = next((t for t, version in answered if t >= at and learned_by.get(version, 0) > first + i), None)
+        with sqlite3.connect(Path(folder) / "storage/journal.sqlite") as journal:
+            offsets = dict(journal.execute("SELECT request_id, offset FROM rows WHERE request_id LIKE 'label-%'"))
+        for label, at in sent.items():
+            offset = offsets[label]
+            seen = next((t for t, version in answered if t >= at and learned_by.get(version, 0) > offset), None)
             if seen is not None:
                 fresh.append(seen - at)
         fresh.sort()
+        draw = random.Random(-1)
         unseen = [a_row(draw) for _ in range(500)]
-        status, answer = ask(port, "/predict", {"instances": unseen})
+        _, answer = ask(port, "/predict", {"instances": unseen})
         right = statistics.mean(p["prediction"] == rule(row) for p, row in zip(answer["predictions"], unseen, strict=True))
         own = get(port, "/status")["freshness_s"]
     print(f"labels sent       {len(sent)} at {len(sent) / took:.0f}/s, {len(FEATURES)} features")
-    print(
-        f"seen by the user  p50 {fresh[len(fresh) // 2]:.3f} s   p95 {fresh[int(len(fresh) * 0.95)]:.3f} s   ({len(fresh)} seen)"
-    )
+    p50, p95 = fresh[len(fresh) // 2], fresh[int(len(fresh) * 0.95)]
+    print(f"seen by the user  p50 {p50:.3f} s   p95 {p95:.3f} s   of {len(fresh)} labels")
     print(f"its own measure   p50 {own['p50']:.3f} s   p95 {own['p95']:.3f} s   max {own['max']:.3f} s")
     print(f"right afterwards  {right:.1%} of 500 rows that it had not seen")
 

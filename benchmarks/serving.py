@@ -93,8 +93,8 @@ def a_system(folder: Path, port: int, *overrides: str) -> Iterator[str]:
         draw = random.Random(0)
         rows = [a_row(draw) for _ in range(1000)]
         items = [{"features": row, "label": "yes" if row["x0"] > 0 else "no"} for row in rows]
-        _until(lambda: ask(port, "/feedback", {"items": items})[0] == 202)
-        _until(lambda: ask(port, "/predict", {"features": rows[0]})[0] == 200)
+        until(lambda: ask(port, "/feedback", {"items": items})[0] == 202)
+        until(lambda: ask(port, "/predict", {"features": rows[0]})[0] == 200)
         yield json.loads((folder / "storage/run.json").read_text())["address"]
     finally:
         process.send_signal(signal.SIGINT)
@@ -102,7 +102,7 @@ def a_system(folder: Path, port: int, *overrides: str) -> Iterator[str]:
         log.close()
 
 
-def _until(condition: Any) -> None:
+def until(condition: Any) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
