@@ -64,9 +64,9 @@ def test_every_plot_of_the_page_is_a_png_beside_it(tmp_path):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("missing", sorted(WHOLE))
-def test_a_part_that_is_missing_is_left_out(tmp_path, missing):
-    assert write_report(tmp_path, {key: value for key, value in WHOLE.items() if key != missing}).exists()
+@pytest.mark.parametrize("start", range(4))
+def test_parts_that_are_missing_are_left_out(tmp_path, start):
+    assert write_report(tmp_path, {key: WHOLE[key] for key in sorted(WHOLE)[start::4]}).exists()
 
 
 def test_a_run_without_a_row_still_leaves_a_report(tmp_path):
