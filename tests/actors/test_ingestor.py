@@ -1,13 +1,16 @@
 """Rounds from a stream: every row once, labels no sooner than allowed, and a restart that neither skips nor repeats."""
 
 import csv
+import json
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from actors.errors import InputUnusableError, LearningError, LostPlaceError
+from actors.feedback import FeedbackConfig, FeedbackItem
 from actors.ingestor import Ingestor
+from actors.journal import Journal, JournalBatch
 from actors.learner_config import LearnersConfig
 from actors.learning.lineage import OffsetSet
 from actors.learning.task import TaskConfig
@@ -120,6 +123,43 @@ def test_another_ingestor_goes_on_exactly_where_one_stopped(tmp_path, delay, aft
         expected = OffsetSet(o for _, header in whole[after + 1 :] for o in getattr(header, kind)).ranges()
         assert OffsetSet(o for _, header in rest for o in getattr(header, kind)).ranges() == expected
     assert rest[-1][1].position == whole[-1][1].position
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """Feedback that came in beside the stream; every fifth row of it is bad."""
+    path = tmp_path / "journal.sqlite"
+    written = Journal(path, FeedbackConfig(), lambda: 0.0)
+    rows = [{"a": -1 - i, "b": "bad" if i % 5 == 0 else 0.5} for i in range(120)]
+    written.apply(JournalBatch(feedback=[FeedbackItem(0.0, features=json.dumps(row), label="odd") for row in rows]))
+    written.close()
+    return path
+
+
+@pytest.mark.parametrize("delay", [0, 40, 150])
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_feedback_is_part_of_the_stream_and_a_restart_keeps_the_numbers_of_its_rows(tmp_path, journal, delay, after):
+    stream = csv_stream(tmp_path, 333, {3, 99, 230}, label_delay_rows=delay)
+    before = list(rounds_of(ingestor(tmp_path, stream, journal=journal)))[: after + 1]
+    again = ingestor(tmp_path, stream, journal=journal, position=before[-1][1].position, number=after + 1)
+    rounds = [*before, *rounds_of(again, first=after + 1)]
+    told = {}
+    for part in ("test", "train"):
+        found = [(int(row), float(x[0])) for batch, _ in rounds for row, x in zip(*rows_of(batch, part), strict=True)]
+        assert len(found) == 330 + 96, "each good row once"
+        assert len({row for row, _ in found}) == len({a for _, a in found}) == len(found)
+        told[part] = dict(found)
+    assert told["test"] == told["train"], "a row is learned under the number under which it was predicted"
+    trained = OffsetSet(span for _, header in rounds for span in header.train_spans)
+    quarantined = OffsetSet(o for _, header in rounds for o in header.quarantined)
+    read = OffsetSet(o for _, header in rounds for o in header.read)
+    assert (len(read), len(trained), len(quarantined)) == (333 + 120, 330 + 96, 3 + 24)
+    assert again.finish() == {"not_finite": 3, "wrong_type": 24}
+
+
+def rows_of(batch, part):
+    rows = getattr(batch, part)
+    return rows.row_N, rows.x_ND
 
 
 def test_started_again_it_refuses_to_begin_from_the_beginning(tmp_path):
