@@ -81,10 +81,10 @@ class LiveSystem:
         once: bool = False,
         serve: bool = False,
     ) -> None:
-        self.folder, self.name, self._address = folder, name, address
-        self._overrides = overrides_of(address, folder, name, overrides)
+        self.folder, self.name, self.address = folder, name, address
+        self.overrides = overrides_of(address, folder, name, overrides)
         self._stderr = folder / "stderr.txt"
-        settings = [word for override in self._overrides for word in ("--set", override)]
+        settings = [word for override in self.overrides for word in ("--set", override)]
         choices = [*(["--once"] if once else []), *([] if serve else ["--no-serve"])]
         files = ["--report", str(folder / "report"), "--predictions", str(folder / "p.parquet")]
         with self._stderr.open("wb") as stderr:
@@ -119,10 +119,10 @@ class LiveSystem:
         from cluster.connect import fetch_status
 
         assert self.process.poll() is None, f"the run has ended with {self.process.returncode}:\n{self.stderr}"
-        if self._address == "local" and not (self.folder / "storage/run.json").exists():
+        if self.address == "local" and not (self.folder / "storage/run.json").exists():
             return None  # it has not said yet where its Ray is
         with suppress(LearningError, GetTimeoutError):
-            return fetch_status(self._address, load_config(None, self._overrides)).to_json()
+            return fetch_status(self.address, load_config(None, self.overrides)).to_json()
         return None
 
     def wait_for_rows(self, rows: int, timeout_s: float = START_TIMEOUT_S) -> dict[str, Any]:
@@ -141,7 +141,7 @@ class LiveSystem:
         from cluster.config import load_config
         from cluster.connect import request_stop
 
-        request_stop(self._address, load_config(None, self._overrides), END_TIMEOUT_S)
+        request_stop(self.address, load_config(None, self.overrides), END_TIMEOUT_S)
         return self.end()
 
     def end(self) -> Outcome:

@@ -20,13 +20,14 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call. `operation` is what OpenAPI says of it;"""
+    """One call. `operation` is what OpenAPI says of it, `refuse` makes an error an answer."""
 
     method: str
     path: str
     handler: Handler
     operation: dict[str, Any]
     other_paths: tuple[str, ...] = field(default=())  # answered alike, and not documented
+    refuse: Callable[[RequestError], Response] = error_response
 
 
 class DirectRoute(APIRoute):
@@ -46,7 +47,7 @@ def add_calls(app: FastAPI, calls: Iterable[Call], timeout_s: float) -> None:
         for path in (call.path, *call.other_paths):
             app.router.add_api_route(
                 path,
-                _answering(call.handler, timeout_s),
+                _answering(call, timeout_s),
                 methods=[call.method],
                 name=call.operation["operationId"],
                 status_code=int(min(call.operation["responses"])),
@@ -62,15 +63,15 @@ def respond(document: Any, status: int = 200) -> Response:
     return Response(json_text(document), status, media_type="application/json")
 
 
-def _answering(handler: Handler, timeout_s: float) -> Handler:
+def _answering(call: Call, timeout_s: float) -> Handler:
     async def answer(request: Request) -> Response:
         try:
             async with asyncio.timeout(timeout_s):
-                return await handler(request)
+                return await call.handler(request)
         except RequestError as error:
-            return error_response(error)
+            return call.refuse(error)
         except TimeoutError:
             message = f"the request was not done within {timeout_s:g} s (serve.timeout_s); try again"
-            return error_response(RequestError(503, "timeout", message))
+            return call.refuse(RequestError(503, "timeout", message))
 
     return answer

@@ -3,6 +3,7 @@
 Longer than other files because it is the reference manual of the surface; there is nothing in it that runs.
 """
 
+from functools import partial
 from typing import Any
 
 from serve.api.schemas import (
@@ -64,10 +65,11 @@ def _operation(
     parameters: tuple[dict[str, Any], ...] = (),
     needs_token: bool = False,
     description: str = "",
+    error: str = "Error",
 ) -> Operation:
     responses: dict[str, Any] = {str(status): {"description": "Done.", "content": answer}}
     for code in sorted({*errors, 500, 503}):
-        content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+        content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{error}"}}}
         responses[str(code)] = {"description": _ERRORS[code], "content": content}
         if code in (429, 503):
             responses[str(code)]["headers"] = _RETRY_AFTER
@@ -250,7 +252,8 @@ READYZ = _operation(
     ),
 )
 CONSOLE = _operation("console", "monitoring", "The console", {"text/html": {"schema": text(), "example": "<!doctype html>..."}})
-SERVER = _operation(
+_protocol_operation = partial(_operation, error="ProtocolError")
+SERVER = _protocol_operation(
     "v2_server",
     "open inference protocol",
     "The server",
@@ -259,16 +262,16 @@ SERVER = _operation(
         server={"name": "perennial", "version": "0.1.0", "extensions": ["binary_tensor_data"]},
     ),
 )
-SERVER_LIVE = _operation(
+SERVER_LIVE = _protocol_operation(
     "v2_live", "open inference protocol", "Whether the server lives", _json(obj({"live": flag()}, "live"), live={"live": True})
 )
-SERVER_READY = _operation(
+SERVER_READY = _protocol_operation(
     "v2_ready",
     "open inference protocol",
     "Whether the server can infer",
     _json(obj({"ready": flag()}, "ready"), ready={"ready": True}),
 )
-MODEL = _operation(
+MODEL = _protocol_operation(
     "v2_model",
     "open inference protocol",
     "The model's inputs and outputs",
@@ -285,7 +288,7 @@ MODEL = _operation(
     errors=(404,),
     parameters=(_NAME,),
 )
-MODEL_READY = _operation(
+MODEL_READY = _protocol_operation(
     "v2_model_ready",
     "open inference protocol",
     "Whether the model can infer",
@@ -293,7 +296,7 @@ MODEL_READY = _operation(
     errors=(404,),
     parameters=(_NAME,),
 )
-INFER = _operation(
+INFER = _protocol_operation(
     "v2_infer",
     "open inference protocol",
     "Predict from tensors",

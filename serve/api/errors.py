@@ -1,4 +1,7 @@
-"""Every error leaves as `{"error": {"code", "message", "field"?}}`, whoever raised it."""
+"""Every error leaves as `{"error": {"code", "message", "field"?}}`, whoever raised it.
+
+Under /v2 as `{"error": message, "code", "field"?}`: the Open Inference Protocol wants a string there, and its clients show it.
+"""
 
 import logging
 import math
@@ -19,15 +22,25 @@ _log = logging.getLogger(__name__)
 
 def error_response(error: RequestError, headers: dict[str, str] | None = None) -> Response:
     """The answer to a request that is refused, with the headers that its status asks for."""
-    document: dict[str, str] = {"code": error.code, "message": error.message}
-    if error.field is not None:
-        document["field"] = error.field
+    return _refusal(error, {"error": {"code": error.code, "message": error.message, **_field(error)}}, headers)
+
+
+def protocol_error_response(error: RequestError) -> Response:
+    """The same for a client of the Open Inference Protocol."""
+    return _refusal(error, {"error": error.message, "code": error.code, **_field(error)})
+
+
+def _field(error: RequestError) -> dict[str, str]:
+    return {} if error.field is None else {"field": error.field}
+
+
+def _refusal(error: RequestError, document: dict[str, object], headers: dict[str, str] | None = None) -> Response:
     headers = dict(headers or {})
     if error.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s or RETRY_AFTER_S)))
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    return Response(json_text({"error": document}), error.status, headers, "application/json")
+    return Response(json_text(document), error.status, headers, "application/json")
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

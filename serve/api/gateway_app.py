@@ -18,7 +18,7 @@ from serve.api.monitoring import Monitoring
 from serve.api.open_inference import OpenInference
 from serve.api.predict import Predict
 from serve.api.releases import Releases
-from serve.api.schemas import ERROR
+from serve.api.schemas import ERROR, PROTOCOL_ERROR
 from serve.config import ServeConfig
 from serve.interfaces import Desk, Predictor
 
@@ -28,7 +28,10 @@ class GatewayApp(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
-        document["components"] = {"schemas": {"Error": ERROR}, "securitySchemes": SECURITY_SCHEMES}
+        document["components"] = {
+            "schemas": {"Error": ERROR, "ProtocolError": PROTOCOL_ERROR},
+            "securitySchemes": SECURITY_SCHEMES,
+        }
         return document
 
 

@@ -11,7 +11,7 @@ from actors.sources.row_faults import shown
 from serve.api.body import as_text, joined, parse_object, read_body, wrong_type, wrong_value
 from serve.api.calls import Call, respond
 from serve.api.documentation import INFER, MODEL, MODEL_READY, SERVER, SERVER_LIVE, SERVER_READY
-from serve.api.errors import relocated
+from serve.api.errors import protocol_error_response, relocated
 from serve.api.features import instances_of, metadata_of, outputs_of
 from serve.api.json_text import json_text
 from serve.api.monitoring import served_now
@@ -27,14 +27,15 @@ class OpenInference:
         self._predictor, self._config, self._name = predictor, config, name
 
     def calls(self) -> list[Call]:
+        refuse = protocol_error_response
         model = "/v2/models/{name}"
         return [
-            Call("GET", "/v2", self.server, SERVER, ("/v2/",)),
-            Call("GET", "/v2/health/live", self.live, SERVER_LIVE),
-            Call("GET", "/v2/health/ready", self.ready, SERVER_READY),
-            Call("GET", model, self.model, MODEL),
-            Call("GET", f"{model}/ready", self.model_ready, MODEL_READY),
-            Call("POST", f"{model}/infer", self.infer, INFER),
+            Call("GET", "/v2", self.server, SERVER, ("/v2/",), refuse),
+            Call("GET", "/v2/health/live", self.live, SERVER_LIVE, refuse=refuse),
+            Call("GET", "/v2/health/ready", self.ready, SERVER_READY, refuse=refuse),
+            Call("GET", model, self.model, MODEL, refuse=refuse),
+            Call("GET", f"{model}/ready", self.model_ready, MODEL_READY, refuse=refuse),
+            Call("POST", f"{model}/infer", self.infer, INFER, refuse=refuse),
         ]
 
     async def server(self, _: Request) -> Response:

@@ -40,6 +40,7 @@ def or_null(schema: Schema) -> Schema:
 VERSION_NUMBER: Schema = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
 REASON = text(minLength=1, maxLength=1_000, pattern=r"\S", description="Kept with the move.")
 LABEL: Schema = {"type": ["string", "number", "boolean"]}
+PROTOCOL_ERROR = obj({"error": text(), "code": text(), "field": text()}, "error", "code", is_closed=True)
 ERROR = obj({"error": obj({"code": text(), "message": text(), "field": text()}, "code", "message", is_closed=True)}, "error")
 
 _PLAIN: Schema = {"type": ["number", "string", "boolean", "null"]}

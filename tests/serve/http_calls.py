@@ -35,6 +35,16 @@ def post(app: ASGIApp, path: str, document: Any, **request: Any) -> httpx.Respon
     return ask(app, "POST", path, json=document, **request)
 
 
+def protocol_refusal(answer: httpx.Response, status: int, code: str, field: str | None = None) -> str:
+    """The message of an error under /v2, after a look at its form."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    document = answer.json()
+    assert (document["code"], document.get("field")) == (code, field)
+    assert isinstance(document["error"], str) and "Traceback" not in answer.text
+    return document["error"]
+
+
 def refusal(answer: httpx.Response, status: int, code: str, field: str | None = None) -> str:
     """The message of an error, after a look at its form."""
     assert answer.status_code == status, answer.text

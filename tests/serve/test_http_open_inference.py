@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from http_calls import ask, gateway, listening, post, refusal
+from http_calls import ask, gateway, listening, post, protocol_refusal
 from small_system import MIXED, NUMERIC, RICH, SmallSystem
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
@@ -211,7 +211,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("document, status, code, field", MALFORMED.values(), ids=MALFORMED)
 def test_a_malformed_request_is_refused_and_what_is_wrong_named(document, status, code, field):
-    refusal(post(gateway(SmallSystem(), max_instances=4), INFER, document), status, code, field)
+    protocol_refusal(post(gateway(SmallSystem(), max_instances=4), INFER, document), status, code, field)
 
 
 def binary(datatype: str, shape: list[int], data: bytes, after: bytes = b"", size: int | None = None) -> tuple[bytes, dict]:
@@ -241,7 +241,7 @@ MALFORMED_BYTES = {
 @pytest.mark.parametrize("request_, code, field", MALFORMED_BYTES.values(), ids=MALFORMED_BYTES)
 def test_malformed_bytes_are_refused(request_, code, field):
     body, headers = request_
-    refusal(ask(gateway(SmallSystem(**REGRESSION)), "POST", INFER, content=body, headers=headers), 422, code, field)
+    protocol_refusal(ask(gateway(SmallSystem(**REGRESSION)), "POST", INFER, content=body, headers=headers), 422, code, field)
 
 
 def test_what_the_model_refuses_is_named_by_its_column():
@@ -249,10 +249,10 @@ def test_what_the_model_refuses_is_named_by_its_column():
     inputs = [column("age", [1]), column("amount", [1])]
     assert post(gateway(system), INFER, {"inputs": inputs}).status_code == 200
     inputs = [column("amount", [1]), column("place", [1, 2], shape=[1, 2]), column("note", [3], "INT64")]
-    refusal(post(gateway(SmallSystem(schema=RICH)), INFER, {"inputs": inputs}), 422, "wrong_value", "inputs.note")
+    protocol_refusal(post(gateway(SmallSystem(schema=RICH)), INFER, {"inputs": inputs}), 422, "wrong_value", "inputs.note")
 
 
 @pytest.mark.parametrize("path", ["/v2/models/large", "/v2/models/large/ready"])
 def test_another_model_is_404(path):
-    refusal(ask(gateway(SmallSystem()), "GET", path), 404, "unknown_model")
-    refusal(post(gateway(SmallSystem()), "/v2/models/large/infer", {}), 404, "unknown_model")
+    protocol_refusal(ask(gateway(SmallSystem()), "GET", path), 404, "unknown_model")
+    protocol_refusal(post(gateway(SmallSystem()), "/v2/models/large/infer", {}), 404, "unknown_model")
