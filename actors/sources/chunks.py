@@ -8,6 +8,7 @@ from actors.sources.source import SourceChunk
 
 CHUNK_ROWS = 8192  # the most rows in a chunk
 SAMPLE_ROWS = 1000  # the most rows in a sample
+_PACE_S = 0.02
 
 
 def cut(chunk: SourceChunk, start: int, stop: int) -> SourceChunk:
@@ -53,13 +54,15 @@ def stop_after(
 
 
 def paced(chunks: Iterable[SourceChunk | None], rows_per_s: float, clock: Callable[[], float]) -> Iterator[SourceChunk | None]:
-    """`chunks` no faster than `rows_per_s`, counted from the first question: None while no further row is due."""
+    """`chunks` no faster than `rows_per_s`, counted from the first question: None until 20 ms' worth of rows is due."""
     started, given = clock(), 0
+    worth = max(1, int(rows_per_s * _PACE_S))  # row by row, taking them in would cost more than all the rest
     for chunk in chunks:
         at = chunk.start if chunk is not None else 0
         while chunk is not None and at < chunk.stop:
-            due = min(chunk.stop - at, int(rows_per_s * (clock() - started)) - given)
-            if due > 0:
+            left = chunk.stop - at
+            due = min(left, int(rows_per_s * (clock() - started)) - given)
+            if due >= min(left, worth):
                 yield cut(chunk, at, at + due)
                 at, given = at + due, given + due
             else:
