@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from clocks import Clock
 
 from actors.errors import InputUnusableError, LearningError, LostPlaceError
 from actors.feedback import FeedbackConfig, FeedbackItem
@@ -15,19 +16,6 @@ from actors.learner_config import LearnersConfig
 from actors.learning.lineage import OffsetSet
 from actors.learning.task import TaskConfig
 from actors.sources.config import StreamConfig
-
-
-class Clock:
-    """Time that passes only while somebody waits."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
-
-    def wait(self, seconds):
-        self.now += seconds
 
 
 def ingestor(tmp_path, stream, *, position=None, number=0, task=None, clock=None, shards=2, round_rows=50, journal=None):

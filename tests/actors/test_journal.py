@@ -6,8 +6,10 @@ from collections import Counter
 from contextlib import closing
 
 import pytest
+from clocks import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from journal_records import START, example, label, served
 
 from actors.errors import ConfigError, LearningError
 from actors.feedback import (
@@ -22,20 +24,11 @@ from actors.feedback import (
 from actors.journal import Journal, JournalBatch
 
 ACCEPTED, DUPLICATE, UNKNOWN, CONFLICT, EXPIRED = FeedbackOutcome
-START = 1_700_000_000.0
-
-
-class Clock:
-    def __init__(self):
-        self.now = START
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(START)
 
 
 @pytest.fixture
@@ -66,18 +59,6 @@ def traced(monkeypatch):
 
     monkeypatch.setattr(sqlite3, "connect", tracing)
     return statements
-
-
-def served(request_id="a", at=START, prediction="yes", **features):
-    return ServedPrediction(request_id, json.dumps(features or {"x": 1}), prediction, 0.75, 7, at)
-
-
-def label(request_id="a", value="yes", at=START, **more):
-    return FeedbackItem(received_at=at, request_id=request_id, label=value, **more)
-
-
-def example(value="yes", request_id=None, at=START, **features):
-    return FeedbackItem(at, request_id, json.dumps(features or {"x": 1}), value)
 
 
 def rows(tmp_path):
@@ -500,7 +481,7 @@ STEPS = st.tuples(st.lists(SERVED, max_size=4), st.lists(ITEMS, max_size=5), st.
 @given(steps=st.lists(STEPS, min_size=1, max_size=12), keep=st.integers(1, 4))
 def test_whatever_comes_the_journal_does_what_its_rules_say(tmp_path_factory, steps, keep):
     folder = tmp_path_factory.mktemp("journal")
-    clock, config, model = Clock(), FeedbackConfig(keep_predictions=keep, label_ttl_s=10), Model(keep, 10)
+    clock, config, model = Clock(START), FeedbackConfig(keep_predictions=keep, label_ttl_s=10), Model(keep, 10)
     journal = Journal(folder / "journal.db", config, clock)
     for predictions, items, passed_s, is_restarted in steps:
         clock.now += passed_s

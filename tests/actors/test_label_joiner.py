@@ -11,6 +11,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from clocks import Clock
+from journal_records import START, example, label, served
 from waiting import wait_until
 
 from actors.errors import LearningError
@@ -19,7 +21,6 @@ from actors.feedback import (
     FeedbackItem,
     FeedbackOutcome,
     OverloadedError,
-    ServedPrediction,
     ShadowPrediction,
     TooFarBehindError,
 )
@@ -27,21 +28,12 @@ from actors.journal import Journal
 from actors.label_joiner import LabelJoiner
 
 ACCEPTED, DUPLICATE, UNKNOWN, CONFLICT, _ = FeedbackOutcome
-START = 1_700_000_000.0
 ROOT = Path(__file__).parents[2]
-
-
-class Clock:
-    def __init__(self):
-        self.now = START
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(START)
 
 
 @pytest.fixture
@@ -79,18 +71,6 @@ def held(tmp_path):
         connection.execute("ROLLBACK")
 
 
-def served(request_id, x=1):
-    return ServedPrediction(request_id, json.dumps({"x": x}), "yes", 0.5, 3, START)
-
-
-def label(request_id, value="yes"):
-    return FeedbackItem(received_at=START, request_id=request_id, label=value)
-
-
-def example(request_id=None):
-    return FeedbackItem(START, request_id, '{"x": 1}', "yes")
-
-
 def request_ids(tmp_path):
     with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
         rows = connection.execute("SELECT offset, request_id FROM rows ORDER BY offset").fetchall()
@@ -122,7 +102,7 @@ def test_calls_that_wait_share_a_transaction_and_each_gets_its_own_outcomes(make
     async def scenario():
         joiner = make()
         with held(tmp_path):
-            first = asyncio.create_task(joiner.feedback([example("first")]))
+            first = asyncio.create_task(joiner.feedback([example(request_id="first")]))
             await asyncio.to_thread(wait_until, lambda: batches, 10, "the writer to take the first call")
             calls = [joiner.served([served("a"), served("b")])]
             calls += [joiner.feedback([label("b" if i == 7 else f"r{i}")] * (i % 3)) for i in range(100)]
@@ -223,9 +203,9 @@ def test_a_journal_that_cannot_be_written_fails_feedback_and_takes_it_again_when
 
     async def scenario():
         joiner = make()
-        await joiner.feedback([example("a")])
+        await joiner.feedback([example(request_id="a")])
         os.rename(path, away)
-        found = await asyncio.gather(*(joiner.feedback([example("b")]) for _ in range(3)), return_exceptions=True)
+        found = await asyncio.gather(*(joiner.feedback([example(request_id="b")]) for _ in range(3)), return_exceptions=True)
         assert [type(each) for each in found] == [LearningError] * 3
         assert len({id(each) for each in found}) == 3
         with pytest.raises(LearningError, match="taken away"):
@@ -233,7 +213,7 @@ def test_a_journal_that_cannot_be_written_fails_feedback_and_takes_it_again_when
         await joiner.served([served("c")])
         assert (await joiner.status()).dropped_predictions == 1
         os.rename(away, path)
-        assert await joiner.feedback([example("b")]) == [ACCEPTED]
+        assert await joiner.feedback([example(request_id="b")]) == [ACCEPTED]
         return await joiner.status()
 
     status = asyncio.run(scenario())
@@ -269,7 +249,7 @@ def test_a_caller_that_gives_up_does_not_disturb_the_others(make, tmp_path):
     async def scenario():
         joiner = make()
         with held(tmp_path):
-            calls = [asyncio.create_task(joiner.feedback([example(f"r{i}")])) for i in range(3)]
+            calls = [asyncio.create_task(joiner.feedback([example(request_id=f"r{i}")])) for i in range(3)]
             await asyncio.sleep(0)
             calls[1].cancel()
         assert await asyncio.gather(*calls[::2]) == [[ACCEPTED], [ACCEPTED]]
@@ -282,7 +262,7 @@ def test_closing_writes_what_waits_and_takes_nothing_more(make, tmp_path):
     async def scenario():
         joiner = make()
         with held(tmp_path):
-            waiting = asyncio.gather(*(joiner.feedback([example(f"r{i}")]) for i in range(50)))
+            waiting = asyncio.gather(*(joiner.feedback([example(request_id=f"r{i}")]) for i in range(50)))
             await asyncio.sleep(0)
             end = asyncio.create_task(joiner.close())
             await asyncio.sleep(0)

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from clocks import Clock
 from rich.console import Console
 
 from actors.status import (
@@ -42,13 +43,6 @@ def shown(snapshot: Snapshot, scores: tuple[float, ...] = (), width: int = 100) 
     console = Console(file=io.StringIO(), width=width)
     console.print(render_status(snapshot, scores))
     return console.file.getvalue()
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_the_status_document_has_the_keys_that_programs_rely_on():

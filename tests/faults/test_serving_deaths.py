@@ -4,7 +4,6 @@ import os
 import signal
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,13 @@ def example(i: int) -> dict[str, Any]:
     return {"features": {"x": x, "y": float(i)}, "label": int(x > 0)}
 
 
+def is_taken(http: httpx.Client, item: Any) -> bool:
+    try:
+        return http.post("/feedback", json=item).status_code == 202
+    except httpx.TransportError:
+        return False
+
+
 def status_of(url: str, method: str, path: str, document: Any = None) -> int | None:
     """None where nobody answers."""
     try:
@@ -69,14 +75,9 @@ def test_every_acknowledged_label_is_learned_once_whoever_dies(live: tuple[LiveS
         with httpx.Client(base_url=url, timeout=15) as http:
             while (i := next_of(todo, lock)) is not None:
                 item = {"request_id": f"{role}-{i}", **example(i)}
-                while True:  # as a client does that was not answered: the same again
-                    try:
-                        if http.post("/feedback", json=item).status_code == 202:
-                            acknowledged.append(item["request_id"])
-                            break
-                    except httpx.TransportError:
-                        pass
-                    time.sleep(0.05)
+                # As a client does that was not answered: the same again.
+                wait_until(lambda item=item: is_taken(http, item), 120, f"{item['request_id']} to be taken")
+                acknowledged.append(item["request_id"])
 
     threads = [threading.Thread(target=post) for _ in range(8)]
     for thread in threads:
