@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +32,7 @@ def descendants(pid: int) -> dict[int, str]:
         if entry.name.isdigit():
             try:
                 parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                names[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ").strip()[:60]
+                names[int(entry.name)] = name_of((entry / "cmdline").read_text().split("\0"))
             except OSError:
                 continue
             children.setdefault(parent, []).append(int(entry.name))
@@ -41,6 +42,16 @@ def descendants(pid: int) -> dict[int, str]:
         found[each] = names.get(each, "")
         open_ += children.get(each, [])
     return found
+
+
+def name_of(arguments: list[str]) -> str:
+    """Python's processes by their script or module, others by their program."""
+    program = Path(arguments[0]).name
+    if not program.startswith("python"):
+        return program[:40]
+    script = next((Path(each).name for each in arguments[1:] if each.endswith(".py")), None)
+    module = next((after for flag, after in pairwise(arguments) if flag == "-m"), "")
+    return f"python {script or module}"[:40]
 
 
 def resident_mb(pid: int) -> float:
@@ -73,12 +84,12 @@ def main() -> None:
                 names = descendants(run.pid)
                 taken.append((seen["stream"]["trained"], {pid: resident_mb(pid) for pid in names}, names))
             (early_rows, early, names), (late_rows, late, _) = taken
-            print(f"{'process':60}  {early_rows:>10,}  {late_rows:>10,}  growth")
+            print(f"{'process':40}  {early_rows:>10,}  {late_rows:>10,}  growth")
             worst = 0.0
             for pid in sorted(early.keys() & late.keys(), key=lambda p: -late[p]):
                 growth = late[pid] / early[pid] - 1
                 worst = max(worst, growth)
-                print(f"{names[pid]:60}  {early[pid]:7.1f} MB  {late[pid]:7.1f} MB  {growth:+6.1%}")
+                print(f"{names[pid]:40}  {early[pid]:7.1f} MB  {late[pid]:7.1f} MB  {growth:+6.1%}")
             print(f"largest growth {worst:+.1%}")
         finally:
             run.terminate()

@@ -63,8 +63,8 @@ def cluster(config: PerennialConfig) -> Iterator[None]:
             "include_dashboard": r.dashboard,
             "object_store_memory": r.object_store_memory_bytes,
             "_metrics_export_port": r.metrics_export_port,
-            # Ray keeps a note of the last 100,000 calls; a tenth is plenty for the dashboard, and its memory stays put.
-            "_system_config": {"task_events_max_num_task_in_gcs": 10_000},
+            # Ray keeps a note of the last 100,000 calls; a hundredth is plenty for the dashboard, and its memory stays put.
+            "_system_config": {"task_events_max_num_task_in_gcs": 1_000},
         }
         options |= {"dashboard_port": r.dashboard_port} if r.dashboard else {}
     try:
