@@ -15,7 +15,8 @@ from actors.learning.drift.config import DriftConfig
 from actors.learning.drift.detector import make_detector
 from actors.learning.drift.error_scale import ErrorScale
 from actors.learning.drift.signal import Signal
-from actors.learning.prequential import ClassificationScore, RegressionScore
+from actors.learning.labels import FEEDBACK
+from actors.learning.prequential import ClassificationScore, FeedbackScore, RegressionScore
 from actors.learning.schema import LabelType
 from actors.learning.task import TaskConfig, TaskKind
 from actors.prediction_join import Columns, PredictionJoin
@@ -23,6 +24,11 @@ from actors.predictions_file import PredictionsFile
 from actors.records import Predictions, RoundBatch
 
 KEPT_ALARMS = 1_000
+_SCORES: dict[TaskKind, type[ClassificationScore | RegressionScore | FeedbackScore]] = {
+    TaskKind.CLASSIFICATION: ClassificationScore,
+    TaskKind.REGRESSION: RegressionScore,
+    TaskKind.FEEDBACK: FeedbackScore,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ class Evaluator:
         self._task = task
         self._classes: tuple[Any, ...] = ()
         self._join = PredictionJoin()
-        self._score = RegressionScore() if task.kind is TaskKind.REGRESSION else ClassificationScore()
+        self._score = _SCORES[task.kind]()
         self._error_scale = ErrorScale()
         self._detectors = [(config, make_detector(config)) for config in drift.detectors]
         self._alarms: deque[Alarm] = deque(maxlen=KEPT_ALARMS)
@@ -144,6 +150,8 @@ class Evaluator:
             with np.errstate(over="ignore"):
                 judged_N, error_N = self._error_scale.scale(joined["value"].astype(np.float64) - label_N, label_N)
             row_N = row_N[judged_N]
+        elif isinstance(self._score, FeedbackScore):
+            error_N = 1.0 - self._score.update(row_N, label_N, joined["code"], joined["probability"])
         else:
             self._score.update(row_N, label_N, joined["code"], joined["probability"])
             error_N = (joined["code"] != label_N).astype(np.float64)
@@ -158,6 +166,7 @@ class Evaluator:
         """Appends predictions to the file, with their labels where `rows` has any."""
         if self._file is None or len(rows["row"]) == 0:
             return
+        more: dict[str, pa.Array] = {}
         if "value" in rows:
             prediction = self._numbers(rows["value"])
             confidence = pa.nulls(len(rows["row"]), pa.float32())
@@ -167,8 +176,28 @@ class Evaluator:
             prediction = self._class_values(code_N)
             confidence_N = probability_NK.max(axis=1, initial=-np.inf).astype(np.float32)
             confidence = pa.array(confidence_N, pa.float32(), mask=(code_N < 0) | ~np.isfinite(confidence_N))
-            label = self._class_values(rows["label"] if "label" in rows else np.full(len(code_N), -1))
-        self._file.write(rows["row"], prediction, confidence, label, rows["version"], rows["shard"])
+            label = rows["label"] if "label" in rows else np.full(len(code_N), -1)
+            if self._task.kind is TaskKind.FEEDBACK:
+                given_N = label if "label" in rows else np.full(len(code_N), -1, FEEDBACK)
+                more, label = self._given(given_N, probability_NK)
+            label = self._class_values(label)
+        self._file.write(rows["row"], prediction, confidence, label, rows["version"], rows["shard"], more)
+
+    def _given(self, given_N: np.ndarray, probability_NK: np.ndarray) -> tuple[dict[str, pa.Array], np.ndarray]:
+        """What is known of the answers that were given, and the codes of the labels, -1 where there is a score instead."""
+        code_N, is_label_N = given_N["code"], np.isnan(given_N["score"])
+        is_none_N = is_label_N | (code_N < 0)
+        is_known_N = (code_N >= 0) & (code_N < probability_NK.shape[1])
+        probability_N = np.zeros(len(code_N), np.float32)
+        probability_N[is_known_N] = probability_NK[np.flatnonzero(is_known_N), code_N[is_known_N]]
+        columns = {
+            "answer": self._class_values(np.where(is_none_N, -1, code_N)),
+            "score": pa.array(given_N["score"], mask=is_none_N),
+            "propensity": pa.array(given_N["propensity"], mask=is_none_N),
+            "answered_by": pa.array(given_N["version"], mask=is_none_N | (given_N["version"] < 0)),
+            "probability": pa.array(probability_N, mask=code_N < 0),
+        }
+        return columns, np.where(is_label_N, code_N, -1)
 
     @staticmethod
     def _numbers(value_N: np.ndarray) -> pa.Array:

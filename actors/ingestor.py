@@ -19,6 +19,7 @@ import numpy as np
 from actors.errors import InputUnusableError, LearningError, LostPlaceError
 from actors.learner_config import LearnersConfig
 from actors.learning.encoding import RowEncoder
+from actors.learning.labels import FEEDBACK
 from actors.learning.lineage import OffsetRange
 from actors.learning.task import TaskConfig, TaskKind
 from actors.quarantine import Quarantine, refusals
@@ -44,7 +45,7 @@ class _Segment:
     row_N: np.ndarray
     offset_N: np.ndarray
     x_ND: np.ndarray
-    labels: Any  # list, or float64 [N]
+    labels: Any  # as in CleanRows
     arrived_at: float  # of the oldest, or earlier
 
     def __len__(self) -> int:
@@ -304,12 +305,17 @@ class Ingestor:
         """Labels as the model takes them. A class gets its code here, when the first label that names it becomes visible."""
         if self._task.kind is TaskKind.REGRESSION:
             return np.concatenate([np.asarray(s.labels, np.float64) for s in segments]) if segments else np.zeros(0)
-        codes = [self._code.setdefault(label, len(self._code)) for segment in segments for label in segment.labels]
+        labels = [label for segment in segments for label in segment.labels]
+        is_feedback = self._task.kind is TaskKind.FEEDBACK
+        codes = [self._code.setdefault(label.answer if is_feedback else label, len(self._code)) for label in labels]
         if len(self._code) > self._task.max_classes:
             raise InputUnusableError(
                 f"label {self._schema.label!r} has taken more than {self._task.max_classes} values. If it is a number to be "
                 "estimated, set task.kind: regression; if these are classes, raise task.max_classes."
             )
+        if is_feedback:
+            given = [(code, each.score, each.propensity, each.version) for code, each in zip(codes, labels, strict=True)]
+            return np.array(given, FEEDBACK)
         return np.array(codes, np.int64)
 
 

@@ -13,10 +13,11 @@ import torch
 
 from actors.learner_config import LearnersConfig
 from actors.learning.consolidation import delta_norm
+from actors.learning.labels import label_dtype
 from actors.learning.learner import Learner, LocalRound
 from actors.learning.models.config import ModelConfig
 from actors.learning.state import LocalChange, ModelState
-from actors.learning.task import TaskConfig, TaskKind
+from actors.learning.task import TaskConfig
 from actors.records import Predictions, Receipt, ReplaySample, RoundBatch, Work
 
 
@@ -33,7 +34,7 @@ class LearnerShard:
         # Two threads on one step of a small model are slower than one, and up to a hundred times so beside a busy neighbour.
         torch.set_num_threads(1)
         self._seed = seed
-        self._label_type = np.float64 if task.kind is TaskKind.REGRESSION else np.int64
+        self._label_dtype = label_dtype(task.kind)
         self._learner = Learner(
             model,
             learners.optimizer,
@@ -48,7 +49,7 @@ class LearnerShard:
 
     def _warm_up(self, inputs: int) -> None:
         """A throw-away step: torch loads a second's worth of code at the first one. The first `load` forgets it."""
-        x_ND, y_N = np.zeros((2, inputs), np.float32), np.zeros(2, self._label_type)
+        x_ND, y_N = np.zeros((2, inputs), np.float32), np.zeros(2, self._label_dtype)
         self._learner.train(x_ND, y_N)
 
     def learn(

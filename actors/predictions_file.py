@@ -1,7 +1,9 @@
 """Every prediction with the label that came later, as Parquet: what the report's scores can be recomputed from."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +21,17 @@ _VALUE_TYPES = {
     LabelType.BOOLEAN: pa.bool_(),
     LabelType.STRING: pa.string(),
 }
+
+
+def _given_fields(answer: pa.DataType) -> list[pa.Field]:
+    """A feedback task: the answer that was given, where a score came for it; then the label is null, otherwise these are."""
+    return [
+        pa.field("answer", answer),
+        pa.field("score", pa.float32()),
+        pa.field("propensity", pa.float32()),  # with which it was given
+        pa.field("answered_by", pa.int64()),  # the version that gave it
+        pa.field("probability", pa.float32()),  # with which this row's version would have given it, or the label
+    ]
 
 
 def partial_path(path: Path) -> Path:
@@ -44,6 +57,7 @@ class PredictionsFile:
                 pa.field("label", self.value_type),
                 pa.field("version", pa.int64(), nullable=False),
                 pa.field("shard", pa.int32(), nullable=False),
+                *(_given_fields(self.value_type) if task_kind is TaskKind.FEEDBACK else ()),
             ]
         )
         if self._path.is_dir():
@@ -66,12 +80,17 @@ class PredictionsFile:
         label: pa.Array,
         version_N: np.ndarray,
         shard_N: np.ndarray,
+        given: Mapping[str, pa.Array] = MappingProxyType({}),
     ) -> None:
-        """Appends rows; `prediction` and `label` are of `value_type`, `confidence` of float32, null where there is none."""
+        """Appends rows; `prediction` and `label` are of `value_type`, `confidence` of float32, null where there is none.
+
+        `given`: the columns that a feedback task has beside the others, by name.
+        """
         if len(row_N) == 0:
             return
         columns = [pa.array(row_N, pa.int64()), prediction, confidence, label, pa.array(version_N, pa.int64())]
-        self._buffer.append(pa.record_batch([*columns, pa.array(shard_N, pa.int32())], schema=self._schema))
+        columns += [pa.array(shard_N, pa.int32()), *(given[field.name] for field in list(self._schema)[len(columns) + 1 :])]
+        self._buffer.append(pa.record_batch(columns, schema=self._schema))
         self._buffered_rows += len(row_N)
         if self._buffered_rows >= ROW_GROUP_ROWS:
             self._flush()

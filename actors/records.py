@@ -17,7 +17,7 @@ class Rows:
 
     row_N: int64, the number of the row in the stream, quarantined rows counted too, strictly ascending.
     x_ND: float32, encoded; NaN where a value is missing.
-    y_N: int64 class codes, or float64 for regression; None while the labels are not visible.
+    y_N: class codes, numbers or feedback (`label_dtype`); None while the labels are not visible.
     """
 
     row_N: np.ndarray

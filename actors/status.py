@@ -28,7 +28,7 @@ class StreamStatus:
 
 @dataclass(frozen=True, slots=True)
 class PrequentialStatus:
-    """`metric` is accuracy or mae; None before the first row is scored."""
+    """`metric` is accuracy, mae or score; None before the first row is scored."""
 
     metric: str = "accuracy"
     overall: float | None = None

@@ -20,6 +20,8 @@ _SCORE_NAMES = {
     "balanced_accuracy": "balanced accuracy",
     "kappa": "Cohen's kappa",
     "log_loss": "log loss",
+    "score": "mean score of the answers",
+    "estimated_score": "estimated score of the model",
     "mae": "mean absolute error",
     "rmse": "root mean squared error",
     "r2": "R²",
@@ -71,7 +73,7 @@ def _subtitle(report: Document) -> str:
 
 def _cards(report: Document) -> str:
     scores, rows, versions = (report.get(key) or {} for key in ("prequential", "rows", "versions"))
-    metric = "mae" if "mae" in scores else "accuracy"
+    metric = str(scores.get("metric") or ("mae" if "mae" in scores else "accuracy"))
     freshness = report.get("freshness_s") or {}
     lost = [(rows[key], key) for key in ("lost", "duplicated") if rows.get(key) is not None]
     cards = [

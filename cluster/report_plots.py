@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 
-_METRIC_LABELS = {"accuracy": "accuracy", "mae": "mean absolute error"}
+_METRIC_LABELS = {"accuracy": "accuracy", "mae": "mean absolute error", "score": "mean score of the answers"}
 _MOST_DRIFT_LINES = 60  # more would cover the curve
 
 

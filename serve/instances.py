@@ -12,7 +12,8 @@ import pyarrow as pa
 from actors.feedback import FeedbackItem
 from actors.learning.encoding import RowEncoder, encode_column
 from actors.learning.schema import Column, ColumnKind, Schema
-from actors.learning.task import TaskConfig
+from actors.learning.task import TaskConfig, TaskKind
+from actors.sources.json_rows import NO_SCORE, is_score
 from actors.sources.labels import LabelReader
 from actors.sources.row_faults import RowFaults, shown
 from serve.interfaces import RequestError
@@ -72,7 +73,7 @@ class LabelChecker:
     """Labels as clients send them, held to what the stream's labels are."""
 
     def __init__(self, schema: Schema, task: TaskConfig) -> None:
-        self._schema, self._reader = schema, LabelReader(schema, task)
+        self._takes_scores, self._reader = task.kind is TaskKind.FEEDBACK, LabelReader(schema, task)
 
     def check(self, i: int, label: Any) -> Any:
         """The label as a value of the schema's label type. Raises RequestError 422 with the field `[i].label`."""
@@ -89,6 +90,14 @@ class LabelChecker:
                 message = faults.of_row[0][1]
         raise RequestError(422, "wrong_label", f"label: {message}", f"[{i}].label")
 
+    def check_score(self, i: int, score: float) -> None:
+        """Raises RequestError 422 with the field `[i].score`."""
+        if not self._takes_scores:
+            message = "this system learns labels, not scores (task.kind is not feedback): send label"
+            raise RequestError(422, "no_scores", message, f"[{i}].score")
+        if not is_score(score):
+            raise RequestError(422, "wrong_score", f"score: {shown(score)} {NO_SCORE}", f"[{i}].score")
+
 
 def check_items(items: Sequence[FeedbackItem], encoder: InstanceEncoder, labels: LabelChecker) -> list[FeedbackItem]:
     """Feedback whose labels are values of the label type, and whose features can be learned. Raises RequestError 422."""
@@ -101,9 +110,10 @@ def check_items(items: Sequence[FeedbackItem], encoder: InstanceEncoder, labels:
                 field = f"[{i}].features{(error.field or '').removeprefix('[0]')}"
                 raise RequestError(error.status, error.code, error.message, field) from error
         if item.score is not None:
-            message = "this system learns labels, not scores: send label"
-            raise RequestError(422, "no_scores", message, f"[{i}].score")
-        checked.append(replace(item, label=labels.check(i, item.label)))
+            labels.check_score(i, item.score)
+            checked.append(item)
+        else:
+            checked.append(replace(item, label=labels.check(i, item.label)))
     return checked
 
 

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from actors.learning.answer import Answer, VersionReader
+from actors.learning.answer import Answer, VersionReader, drawn
 from actors.learning.state import ModelState
+from actors.learning.task import TaskKind
 from actors.release_desk import Blueprint
 from serve.instances import InstanceEncoder
 from serve.interfaces import Reply, RequestError
@@ -149,8 +150,11 @@ class ModelServer:
             values = zip(request_ids, answer.value_N.tolist(), strict=True)
             return [Reply(request_id, value, None, state.version) for request_id, value in values]
         assert answer.code_N is not None and answer.probability_NK is not None
+        assert self._blueprint is not None
         names = [class_key(value) for value in state.classes]
-        rows = zip(request_ids, answer.code_N.tolist(), answer.probability_NK.tolist(), strict=True)
+        is_feedback = self._blueprint.task.kind is TaskKind.FEEDBACK
+        codes = drawn(answer.probability_NK, request_ids) if is_feedback else answer.code_N.tolist()
+        rows = zip(request_ids, codes, answer.probability_NK.tolist(), strict=True)
         return [
             Reply(request_id, state.classes[code], dict(zip(names, probability_K, strict=False)), state.version)
             for request_id, code, probability_K in rows

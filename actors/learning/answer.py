@@ -1,6 +1,7 @@
 """From a network's outputs to an answer: the same for the learner that tests and for the replica that serves."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,10 @@ from actors.learning.task import TaskConfig, TaskKind
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """For N rows: class codes (-1 while no class is known) and probabilities, or values."""
+    """For N rows: class codes (-1 while no class is known) and probabilities, or values.
+
+    In a feedback task the code is the best answer, and the probabilities are those with which answers are to be given.
+    """
 
     code_N: np.ndarray | None
     probability_NK: np.ndarray | None
@@ -40,10 +44,43 @@ def classes_of(out_NK: Tensor, seen_K: np.ndarray) -> Answer:
     return Answer(probability_NK.argmax(axis=1), probability_NK, None)
 
 
+def choices_of(out_NK: Tensor, exploration: float) -> Answer:
+    """The answer with the best estimated score, and the probability with which each is to be given (epsilon-greedy)."""
+    rows, known = out_NK.shape
+    code_N = out_NK.argmax(dim=1).cpu().numpy()
+    probability_NK = np.full((rows, known), exploration / known, np.float32)
+    probability_NK[np.arange(rows), code_N] += 1.0 - exploration
+    return Answer(code_N, probability_NK, None)
+
+
+def drawn(probability_NK: np.ndarray, request_ids: Sequence[str]) -> list[int]:
+    """An answer for each request by its probability; the same request always gets the same draw."""
+    digests = [hashlib.blake2b(request_id.encode(), digest_size=8).digest() for request_id in request_ids]
+    even_N = np.array([int.from_bytes(digest, "big") / 2**64 for digest in digests])
+    upper_NK = np.cumsum(probability_NK, axis=1, dtype=np.float64)
+    code_N = (upper_NK <= (even_N * upper_NK[:, -1])[:, None]).sum(axis=1)
+    return np.minimum(code_N, probability_NK.shape[1] - 1).tolist()  # type: ignore[no-any-return]
+
+
 def values_of(out_N1: Tensor, target: RunningStats) -> Answer:
     """Estimates on the scale of the label."""
     value_N = out_N1[:, 0].cpu().numpy().astype(np.float64)
     return Answer(None, None, value_N * target.scale_D[0] + target.mean_D[0])
+
+
+def known_classes(class_counts_K: np.ndarray, task: TaskConfig) -> np.ndarray:
+    """bool [K]: those that may be answered: a label of it has come, or scores will tell what it is worth."""
+    return np.ones(len(class_counts_K), bool) if task.kind is TaskKind.FEEDBACK else class_counts_K > 0
+
+
+def answer_of(out_NK: Tensor, known_K: np.ndarray, target: RunningStats, task: TaskConfig) -> Answer:
+    match task.kind:
+        case TaskKind.REGRESSION:
+            return values_of(out_NK, target)
+        case TaskKind.FEEDBACK:
+            return choices_of(out_NK[:, : len(known_K)], task.exploration)
+        case _:
+            return classes_of(out_NK, known_K)
 
 
 def outputs_of(state: ModelState, task: TaskConfig) -> int:
@@ -82,9 +119,9 @@ class VersionReader:
         state = self._state
         assert state is not None
         is_regression = self._task.kind is TaskKind.REGRESSION
-        seen_K = state.class_counts_K > 0
-        if not state.layout or not (is_regression or seen_K.any()):
-            return no_classes(len(x_ND), len(seen_K))
+        known_K = known_classes(state.class_counts_K, self._task)
+        if not state.layout or not (is_regression or known_K.any()):
+            return no_classes(len(x_ND), len(known_K))
         with torch.no_grad():
             out_NK = self._network(torch.from_numpy(state.features.standardise(x_ND)))
-            return values_of(out_NK, state.target) if is_regression else classes_of(out_NK, seen_K)
+            return answer_of(out_NK, known_K, state.target, self._task)

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from actors.learning.answer import Answer, classes_of, no_classes, outputs_of, values_of
+from actors.learning.answer import Answer, answer_of, known_classes, no_classes, outputs_of
 from actors.learning.dealing import Slice
+from actors.learning.labels import codes_of, feedback_loss
 from actors.learning.models.config import ModelConfig
 from actors.learning.models.factory import module_builder
 from actors.learning.network import Network
@@ -111,7 +112,7 @@ class Learner:
         self._features, self._feature_increment = state.features, RunningStats.empty(len(state.features.count_D))
         self._target, self._target_increment = state.target, RunningStats.empty(len(state.target.count_D))
         self._class_increment_K = np.zeros(len(state.class_counts_K), np.int64)
-        self._seen_K = state.class_counts_K > 0
+        self._known_K = known_classes(state.class_counts_K, self._task)
         self._rows, self._loss_sum = 0, 0.0
         self._outputs = outputs_of(state, self._task)
 
@@ -119,14 +120,14 @@ class Learner:
 
     def predict(self, x_ND: np.ndarray) -> Answer:
         """Answers for encoded rows, NaN where a value is missing."""
-        if not self._is_regression and not self._seen_K.any():
-            return no_classes(len(x_ND), len(self._seen_K))
+        if not self._is_regression and not self._known_K.any():
+            return no_classes(len(x_ND), len(self._known_K))
         self._network.module.eval()
         with torch.no_grad():
             return self._answer(self._network(self._standardised(x_ND)))
 
     def _answer(self, out_NK: Tensor) -> Answer:
-        return values_of(out_NK, self._target) if self._is_regression else classes_of(out_NK, self._seen_K)
+        return answer_of(out_NK, self._known_K, self._target, self._task)
 
     # --- train
 
@@ -154,7 +155,7 @@ class Learner:
     def train(
         self, x_ND: np.ndarray, y_N: np.ndarray, replay_x_ND: np.ndarray | None = None, replay_y_N: np.ndarray | None = None
     ) -> None:
-        """One step on labelled rows, mixed with replayed ones. y_N: class codes, or numbers for regression.
+        """One step on labelled rows, mixed with replayed ones. y_N: see `label_dtype`.
 
         The rows are standardised as they were when they were predicted; the statistics take them in afterwards. Only the
         very first rows lend their own statistics, there being no others.
@@ -171,7 +172,7 @@ class Learner:
         self, x_ND: np.ndarray, y_N: np.ndarray, replay_x_ND: np.ndarray | None, replay_y_N: np.ndarray | None
     ) -> Answer:
         """`predict` then `train` on the same rows; with one forward pass where it gives what two would give."""
-        knows_all = self._is_regression or (len(y_N) > 0 and int(y_N.max()) < self._network.outputs)
+        knows_all = self._is_regression or (len(y_N) > 0 and int(codes_of(y_N).max()) < self._network.outputs)
         if not (self._has_plain_forward and self._features.count_D.any() and self._network.outputs and knows_all):
             answer = self.predict(x_ND)
             self.train(x_ND, y_N, replay_x_ND, replay_y_N)
@@ -196,6 +197,8 @@ class Learner:
             target_N = torch.from_numpy(self._target.standardise(y_N[:, None])[:, 0]).to(self._device)
             loss_of = functional.mse_loss if self._task.loss == "squared" else functional.l1_loss
             loss = loss_of(out_NK[:, 0], target_N)
+        elif self._task.kind is TaskKind.FEEDBACK:
+            loss = feedback_loss(out_NK, y_N)
         else:
             loss = functional.cross_entropy(out_NK, torch.from_numpy(y_N).to(self._device))
         loss.backward()  # type: ignore[no-untyped-call]
@@ -207,18 +210,20 @@ class Learner:
     def _meet_labels(self, y_N: np.ndarray) -> None:
         """Counts the classes of labels that have become visible and widens the model for those it has not met."""
         self._count_classes(y_N)
-        if not self._is_regression and len(self._seen_K) > self._network.outputs:
-            self._resize(len(self._seen_K))
+        if not self._is_regression and len(self._known_K) > self._network.outputs:
+            self._resize(len(self._known_K))
 
     def _count_classes(self, y_N: np.ndarray) -> None:
         if self._is_regression or not len(y_N):
             return
-        width = max(len(self._class_increment_K), int(y_N.max()) + 1)
-        counts_K = np.bincount(y_N, minlength=width)
+        code_N = codes_of(y_N)
+        given = self._outputs if self._task.kind is TaskKind.FEEDBACK else 0
+        counts_K = np.bincount(code_N, minlength=max(len(self._class_increment_K), given))
         counts_K[: len(self._class_increment_K)] += self._class_increment_K
         self._class_increment_K = counts_K
-        self._seen_K = counts_K > 0
-        self._seen_K[: len(self._base.class_counts_K)] |= self._base.class_counts_K > 0
+        total_K = counts_K.copy()
+        total_K[: len(self._base.class_counts_K)] += self._base.class_counts_K
+        self._known_K = known_classes(total_K, self._task)
 
     def _update_statistics(self, x_ND: np.ndarray, y_N: np.ndarray) -> None:
         self._feature_increment = self._feature_increment.merge(RunningStats.of(x_ND))

@@ -216,3 +216,69 @@ def _regression_scores(rows: int, absolute_sum: float, squared_sum: float, label
         "rmse": _or_none(float(np.sqrt(squared_sum / rows))),
         "r2": _or_none(1 - squared_sum / label_squares) if label_squares > 0 else None,
     }
+
+
+class FeedbackScore:
+    """How good the answers were, 0 to 1: `score` of those that were given, `estimated_score` of those the model would give.
+
+    A label scores the model's best answer, 1 or 0. What the model would have earned where another version answered is
+    estimated from the scores that came, each weighted by how much more probable the model would have made that answer
+    than it was (self-normalised importance sampling: Swaminathan and Joachims, NIPS 2015).
+    """
+
+    metric: ClassVar[str] = "score"
+
+    def __init__(self) -> None:
+        self._sums = np.zeros(5)  # of scores, of weights, of weighted scores, of labels, of labels that were answered
+        self._curve = ScoreCurve()
+        self._recent_5W = np.zeros((5, 0))
+
+    @property
+    def rows(self) -> int:
+        return self._curve.rows
+
+    @property
+    def overall(self) -> float | None:
+        return float(self._sums[0]) / self.rows if self.rows else None
+
+    @property
+    def recent(self) -> float | None:
+        return self._curve.recent
+
+    def update(self, row_N: np.ndarray, label_N: np.ndarray, code_N: np.ndarray, probability_NK: np.ndarray) -> np.ndarray:
+        """`label_N` is of dtype FEEDBACK. Returns each row's score."""
+        at_N, known_N = np.arange(len(label_N)), label_N["code"] < probability_NK.shape[1]
+        probability_N = np.zeros(len(label_N))
+        probability_N[known_N] = probability_NK[at_N[known_N], label_N["code"][known_N]]
+        is_label_N = np.isnan(label_N["score"])
+        is_right_N = is_label_N & (label_N["code"] == code_N)
+        score_N = np.where(is_label_N, is_right_N, label_N["score"]).astype(np.float64)
+        weight_N = np.where(is_label_N, 1.0, probability_N / label_N["propensity"])
+        earned_N = np.where(is_label_N, probability_N, weight_N * score_N)
+        every_5N = np.stack([score_N, weight_N, earned_N, is_label_N, is_right_N])
+        self._sums += every_5N.sum(axis=1)
+        self._curve.extend(row_N, score_N)
+        self._recent_5W = np.concatenate([self._recent_5W, every_5N], axis=1)[:, -WINDOW_ROWS:].copy()
+        return score_N
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "metric": self.metric,
+            "rows": self.rows,
+            **_feedback_scores(self.rows, self._sums),
+            "curve": self._curve.to_json(),
+        }
+
+    def recent_json(self) -> dict[str, Any]:
+        """The same scores over the last 1,000 rows."""
+        rows = self._recent_5W.shape[1]
+        return {"metric": self.metric, "rows": rows, **_feedback_scores(rows, self._recent_5W.sum(axis=1))}
+
+
+def _feedback_scores(rows: int, sums_5: np.ndarray) -> dict[str, float | None]:
+    score, weight, earned, labels, right = sums_5.tolist()
+    return {
+        "score": score / rows if rows else None,
+        "estimated_score": earned / weight if weight else None,
+        "accuracy": right / labels if labels else None,
+    }

@@ -25,6 +25,7 @@ def cut(chunk: SourceChunk, start: int, stop: int) -> SourceChunk:
         chunk.offset_N[first:last],
         malformed,
         chunk.arrived_at,
+        chunk.scored[first:last] if chunk.scored is not None else None,
     )
 
 

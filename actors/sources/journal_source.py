@@ -19,14 +19,19 @@ PARTITION = "feedback"
 
 _BUSY_S = 10.0
 _CHUNK_CHARACTERS = 16 << 20  # of features and labels that are read at once
-_ROWS = "SELECT offset, features, label FROM rows WHERE offset >= ? ORDER BY offset LIMIT ?"
+_COLUMNS = "offset, features, label, score, answer, propensity, version"
+_ROWS = f"SELECT {_COLUMNS} FROM rows WHERE offset >= ? ORDER BY offset LIMIT ?"
 
 
 class JournalSource:
-    """One partition, `feedback`. The first rows that this object sees, at most 1,000, say which columns there are."""
+    """One partition, `feedback`. The first rows that this object sees, at most 1,000, say which columns there are.
 
-    def __init__(self, path: Path, label: str, rows: int | None, *, follow: bool) -> None:
-        self._path, self._label, self._rows, self._follow = path, label, rows, follow
+    `takes_scores`: a row with a score has for its label the answer that was given; otherwise it has none.
+    """
+
+    def __init__(self, path: Path, label: str, rows: int | None, *, takes_scores: bool, follow: bool) -> None:
+        self._path, self._label, self._rows = path, label, rows
+        self._takes_scores, self._follow = takes_scores, follow
         self._json_rows: JsonRows | None = None
 
     def sample(self) -> pa.Table:
@@ -63,7 +68,7 @@ class JournalSource:
     def _first_rows(self, reader: "_Reader") -> JsonRows | None:
         if self._json_rows is None:
             rows = reader.first_rows()
-            self._json_rows = JsonRows(PARTITION, self._label, rows) if rows else None
+            self._json_rows = JsonRows(PARTITION, self._label, rows, takes_scores=self._takes_scores) if rows else None
         return self._json_rows
 
 
@@ -101,9 +106,10 @@ class _Reader:
         characters = 0
         try:
             with closing(connection.execute(_ROWS, (start, limit))) as cursor:
-                for offset, features, label in cursor:
-                    rows.append(JsonRow(offset, features, label))
-                    characters += len(features) + len(label or "")
+                for values in cursor:
+                    row = JsonRow(*values)
+                    rows.append(row)
+                    characters += len(row.features) + len(row.label or "")
                     if characters > _CHUNK_CHARACTERS:
                         break
         except sqlite3.Error as error:

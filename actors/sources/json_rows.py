@@ -17,20 +17,29 @@ import numpy as np
 import pyarrow as pa
 
 from actors.sources.row_faults import shown
-from actors.sources.source import BadRow, BadRowReason, SourceChunk
+from actors.sources.source import BadRow, BadRowReason, Scored, SourceChunk
 
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # may be half of a surrogate pair, which is no text
 _EXACT = 2**53  # up to here every float without a fraction is one integer
+NO_SCORE = "is none that can be learned; a score lies between 0 and 1, or is -1 for the worst"
 _LARGE = 10**10  # from here on Arrow writes the integer and the float of the same value in different words
+
+
+def is_score(score: float) -> bool:
+    return score == -1 or 0 <= score <= 1
 
 
 @dataclass(frozen=True, slots=True)
 class JsonRow:
-    """A row of the stream, its features and its label as JSON documents."""
+    """A row of the stream; features, label and answer are JSON documents. It has a label, or a score of its answer."""
 
     offset: int
     features: str
     label: str | None
+    score: float | None = None
+    answer: str | None = None
+    propensity: float | None = None
+    version: int | None = None
 
 
 class _Class(Enum):
@@ -47,6 +56,7 @@ class _Run:
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
+    scored: list[Scored | None] = field(default_factory=list)
     malformed: list[BadRow] = field(default_factory=list)
     classes: dict[str, _Class] = field(default_factory=dict)
 
@@ -54,8 +64,8 @@ class _Run:
 class JsonRows:
     """`first_rows` of the stream (those that can be read) say which columns there are; their label is called `label`."""
 
-    def __init__(self, partition: str, label: str, first_rows: Iterable[JsonRow]) -> None:
-        self._partition, self._label = partition, label
+    def __init__(self, partition: str, label: str, first_rows: Iterable[JsonRow], *, takes_scores: bool = False) -> None:
+        self._partition, self._label, self._takes_scores = partition, label, takes_scores
         self._sample: list[dict[str, Any]] = []
         self.first_fault: str | None = None
         for row in first_rows:
@@ -99,6 +109,7 @@ class JsonRows:
                 run = _Run()
             run.rows.append(parsed)
             run.offsets.append(row.offset)
+            run.scored.append(self._scored(row))
             run.classes = classes
         if run.rows or run.malformed:
             yield self._chunk(run)
@@ -112,14 +123,16 @@ class JsonRows:
             self._table(run.rows),
             np.array(run.offsets, np.int64),
             tuple(run.malformed),
+            scored=tuple(run.scored),
         )
 
     def _parse(self, row: JsonRow) -> dict[str, Any] | BadRow:
         """The row by column."""
         try:
+            text = row.answer if self._takes_scores and row.score is not None else row.label
             features = json.loads(row.features)
-            label = None if row.label is None else json.loads(row.label)
-            if _HALF_PAIR.search(row.features) or (row.label and _HALF_PAIR.search(row.label)):
+            label = None if text is None else json.loads(text)
+            if _HALF_PAIR.search(row.features) or (text and _HALF_PAIR.search(text)):
                 json.dumps([features, label], ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             return self._bad(row, BadRowReason.MALFORMED, f"the row is no JSON that can be read ({error}); mend its sender")
@@ -135,6 +148,9 @@ class JsonRows:
                 BadRowReason.UNKNOWN_COLUMN,
                 f"the features have one called {self._label!r}, which is the label (stream.label); leave it out",
             )
+        if self._takes_scores and row.score is not None and not (row.propensity and is_score(row.score)):
+            message = f"the score {shown(row.score)} of an answer with probability {shown(row.propensity)} {NO_SCORE}"
+            return self._bad(row, BadRowReason.WRONG_TYPE, message)
         parsed = {**features, self._label: label}
         try:
             for name, value in parsed.items():
@@ -142,6 +158,11 @@ class JsonRows:
         except (TypeError, OverflowError):
             return self._unfit(row, name, value)
         return parsed
+
+    def _scored(self, row: JsonRow) -> Scored | None:
+        if not self._takes_scores or row.score is None or not row.propensity:
+            return None
+        return Scored(max(0.0, row.score), row.propensity, -1 if row.version is None else row.version)
 
     def _classes(self, parsed: Mapping[str, Any]) -> dict[str, _Class]:
         """By column. What is missing counts to the usual class of its column: it fits there, and goes with no other."""

@@ -27,7 +27,7 @@ class LabelReader:
     def __init__(self, schema: Schema, task: TaskConfig) -> None:
         self._schema, self._task = schema, task
         self._classes = None
-        if task.kind is TaskKind.CLASSIFICATION and task.classes != "auto":
+        if task.kind is not TaskKind.REGRESSION and task.classes != "auto":
             self._classes = _classes_as(schema.label_type, task.classes)
 
     def read(self, array: pa.Array, faults: RowFaults) -> pa.Array:

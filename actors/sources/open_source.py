@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from actors.learning.task import TaskConfig
+from actors.learning.task import TaskConfig, TaskKind
 from actors.sources.config import SourceKind, StreamConfig
 from actors.sources.files import FilesSource
 from actors.sources.journal_source import PARTITION as FEEDBACK
@@ -25,13 +25,15 @@ def open_source(
     clock: Callable[[], float] = time.monotonic,
 ) -> Source:
     """The stream, with the feedback in `journal` where there is one. `once`: it ends at what feedback there is."""
+    takes_scores = task.kind is TaskKind.FEEDBACK
     if config.kind is SourceKind.JOURNAL:
         assert journal is not None
-        return JournalSource(journal, config.label, config.rows, follow=not once)
+        return JournalSource(journal, config.label, config.rows, takes_scores=takes_scores, follow=not once)
     stream = _configured(config, task, seed, clock)
     if journal is None:
         return stream
-    return MergedSource(stream, JournalSource(journal, config.label, None, follow=not once), FEEDBACK)
+    feedback = JournalSource(journal, config.label, None, takes_scores=takes_scores, follow=not once)
+    return MergedSource(stream, feedback, FEEDBACK)
 
 
 def _configured(config: StreamConfig, task: TaskConfig, seed: int, clock: Callable[[], float]) -> Source:

@@ -33,6 +33,15 @@ class BadRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """A score in [0, 1] for an answer that was given with probability `propensity` by `version`."""
+
+    score: float
+    propensity: float
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class SourceChunk:
     """Consecutive rows `start` (included) to `stop` (excluded) of one partition, as read.
 
@@ -48,6 +57,9 @@ class SourceChunk:
     offset_N: np.ndarray
     malformed: tuple[BadRow, ...] = ()
     arrived_at: float | None = None
+    scored: tuple[Scored | None, ...] | None = (
+        None  # by row of `table`: what its label column's answer was worth; None: a label
+    )
 
     def __post_init__(self) -> None:
         if self.stop - self.start != self.table.num_rows + len(self.malformed) or len(self.offset_N) != self.table.num_rows:

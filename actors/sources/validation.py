@@ -3,9 +3,11 @@
 Whole columns are cast at once; only where that fails are the bad cells looked for.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from itertools import compress
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +19,16 @@ from actors.learning.task import TaskConfig, TaskKind
 from actors.sources.inference import NOT_FINITE, NUMBER, numbers, strings
 from actors.sources.labels import LabelReader
 from actors.sources.row_faults import RowFaults, mask, not_finite, shown
-from actors.sources.source import BadRow, BadRowReason, SourceChunk
+from actors.sources.source import BadRow, BadRowReason, Scored, SourceChunk
+
+
+class GivenAnswer(NamedTuple):
+    """An answer and its score, NaN where the answer is a label: the right one, whatever was given."""
+
+    answer: Any
+    score: float
+    propensity: float
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +36,7 @@ class CleanRows:
     """Rows of one chunk that may be learned, in order.
 
     offset_N int64; x_ND float32, NaN where a value is missing; labels: for classification N values of the schema's label
-    type, for regression float64 [N].
+    type, for regression float64 [N], for a feedback task N GivenAnswers.
     """
 
     offset_N: np.ndarray
@@ -63,7 +74,14 @@ class RowValidator:
             if faults.of_row:
                 x_ND, values = x_ND[~faults.is_bad_N], values.filter(pa.array(~faults.is_bad_N))
             label_N = values.to_numpy(zero_copy_only=False)
-            labels = np.array(label_N, np.float64) if self._task.kind is TaskKind.REGRESSION else label_N.tolist()
+            match self._task.kind:
+                case TaskKind.REGRESSION:
+                    labels = np.array(label_N, np.float64)
+                case TaskKind.FEEDBACK:
+                    scored = chunk.scored or (None,) * chunk.table.num_rows
+                    labels = list(map(_given, label_N.tolist(), compress(scored, ~faults.is_bad_N)))
+                case _:
+                    labels = label_N.tolist()
         bad = list(chunk.malformed)
         rows = sorted(faults.of_row)
         for i, raw in zip(rows, chunk.table.take(pa.array(rows, pa.int64())).to_pylist(), strict=True):
@@ -93,6 +111,12 @@ class RowValidator:
                 continue
             is_bad_N = (~is_finite_ND[:, place] & _present(column, fitting[column.name])).any(axis=1)
             faults.add(is_bad_N, BadRowReason.NOT_FINITE, _not_finite_message(column.name, table.column(column.name)))
+
+
+def _given(answer: Any, scored: Scored | None) -> GivenAnswer:
+    if scored is None:
+        return GivenAnswer(answer, math.nan, 1.0, -1)
+    return GivenAnswer(answer, scored.score, scored.propensity, scored.version)
 
 
 def _not_finite_message(name: str, cells: pa.ChunkedArray) -> Callable[[int], str]:

@@ -14,6 +14,7 @@ from actors.evaluator import Alarm, Evaluator
 from actors.learning.drift.adwin import Adwin, AdwinConfig
 from actors.learning.drift.config import DriftConfig
 from actors.learning.drift.signal import Signal
+from actors.learning.labels import FEEDBACK
 from actors.learning.schema import LabelType
 from actors.learning.task import TaskConfig, TaskKind
 from actors.records import Predictions, RoundBatch, Rows
@@ -185,6 +186,33 @@ def test_a_regression_is_scored_by_its_errors_and_its_file_has_no_confidence(tmp
     assert table["prediction"] == [1.5, 2.5, None]
     assert table["label"] == [1.0, 2.0, 3.0]
     assert table["confidence"] == [None] * 3
+
+
+def test_feedback_is_scored_and_its_file_tells_what_was_answered_by_whom(tmp_path):
+    e = evaluator(tmp_path / "p.parquet", TaskConfig(kind=TaskKind.FEEDBACK))
+    y_N = np.array([(1, np.nan, 1.0, -1), (0, 0.25, 0.5, 3)], FEEDBACK)
+    e.observe(batch(), classified([2], [1], version=5))
+    seen = e.observe(batch([0, 1], y_N), classified([0, 1], [1, 1], version=4))
+    assert (seen.metric, seen.overall, seen.scored_rows) == ("score", 0.625, 2)
+    e.finish()
+    usual = {"prediction": "dog", "confidence": 0.75, "version": 4, "shard": 0}
+    nothing = dict.fromkeys(["label", "answer", "score", "propensity", "answered_by", "probability"])
+    assert pq.read_table(tmp_path / "p.parquet").to_pylist() == [
+        {**nothing, **usual, "row": 0, "label": "dog", "probability": 0.75},
+        {
+            **usual,
+            "row": 1,
+            "label": None,
+            "answer": "cat",
+            "score": 0.25,
+            "propensity": 0.5,
+            "answered_by": 3,
+            "probability": 0.25,
+        },
+        {**nothing, **usual, "row": 2, "version": 5},
+    ]
+    estimated = e.summary()["prequential"]["estimated_score"]
+    assert estimated == pytest.approx((0.75 + 0.5 * 0.25) / (1 + 0.5))
 
 
 def test_a_regression_whose_errors_grow_raises_an_alarm():

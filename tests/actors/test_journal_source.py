@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import sqlite3
 import subprocess
@@ -49,8 +50,8 @@ def example(features, label=0):
     return FeedbackItem(0.0, None, features if isinstance(features, str) else json.dumps(features), label)
 
 
-def source(path, rows=None, follow=False):
-    return JournalSource(path, "class", rows, follow=follow)
+def source(path, rows=None, follow=False, takes_scores=False):
+    return JournalSource(path, "class", rows, takes_scores=takes_scores, follow=follow)
 
 
 def offsets_of(chunks):
@@ -61,10 +62,10 @@ def until_idle(chunks):
     return list(takewhile(lambda chunk: chunk is not None, chunks))
 
 
-def checked(sample, chunks, **keys):
+def checked(sample, chunks, task=None, **keys):
     """What the validator makes of the chunks: the good rows {offset: (x, label)} and the bad ones."""
-    stream = StreamConfig(**keys)
-    validator = RowValidator(infer_schema(sample, stream, TaskConfig()), TaskConfig())
+    stream, task = StreamConfig(**keys), task or TaskConfig()
+    validator = RowValidator(infer_schema(sample, stream, task), task)
     good, bad = {}, {}
     for chunk in chunks:
         rows, refused = validator.check(chunk)
@@ -309,6 +310,20 @@ def test_a_score_without_a_label_is_a_row_without_one(make, path):
     rows, bad = checked(reader.sample(), reader.read({}))
     assert list(rows) == [0, 1, 2]
     assert bad[3].reason is BadRowReason.MISSING_LABEL
+
+
+def test_a_feedback_task_takes_scores_with_the_answer_its_probability_and_the_version_that_gave_it(make, path):
+    journal = make()
+    journal.apply(JournalBatch(feedback=[example({"x": i}, i) for i in range(3)]))
+    journal.apply(JournalBatch(served=[ServedPrediction(f"r{i}", '{"x": 1}', 1, 0.25, 4, 0.0) for i in range(4)]))
+    items = [FeedbackItem(0.0, f"r{i}", score=score) for i, score in enumerate([0.5, -1.0, 1.5])]
+    journal.apply(JournalBatch(feedback=[*items, FeedbackItem(0.0, "r3", label=2)]))
+    reader = source(path, takes_scores=True)
+    rows, bad = checked(reader.sample(), reader.read({}), TaskConfig(kind="feedback"))
+    assert [rows[offset][1] for offset in (3, 4)] == [(1, 0.5, 0.25, 4), (1, 0.0, 0.25, 4)]
+    assert [rows[offset][1].answer for offset in (0, 1, 2, 6)] == [0, 1, 2, 2]
+    assert all(math.isnan(rows[offset][1].score) for offset in (0, 1, 2, 6))
+    assert list(bad) == [5] and bad[5].reason is BadRowReason.WRONG_TYPE and "lies between 0 and 1" in bad[5].message
 
 
 def test_a_sample_that_mixes_classes_of_values_shows_the_usual_one():

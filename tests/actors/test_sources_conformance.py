@@ -100,7 +100,7 @@ def make(request, tmp_path, monkeypatch):
     """Opens the source afresh, with further keys of the stream section."""
     if request.param == "journal":
         path = request.getfixturevalue("journal")
-        return lambda rows=None: JournalSource(path, "class", rows, follow=False)
+        return lambda rows=None: JournalSource(path, "class", rows, takes_scores=False, follow=False)
     if request.param == "python":
         (tmp_path / "counting_source.py").write_text(_MODULE)
         monkeypatch.syspath_prepend(tmp_path)

@@ -4,10 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from actors.feedback import FeedbackItem
 from actors.learning.encoding import RowEncoder
 from actors.learning.schema import Column, ColumnKind, LabelType, Schema
 from actors.learning.task import TaskConfig
-from serve.instances import InstanceEncoder, LabelChecker
+from serve.instances import InstanceEncoder, LabelChecker, check_items
 from serve.interfaces import RequestError
 
 SCHEMA = Schema(
@@ -75,3 +76,20 @@ def test_labels_are_held_to_the_label_type_and_to_the_configured_classes():
         with pytest.raises(RequestError) as refused:
             labels.check(4, label)
         assert (refused.value.status, refused.value.field) == (422, "[4].label")
+
+
+@pytest.mark.parametrize("score", [0, 0.25, 1, -1])
+def test_a_feedback_task_takes_scores(score):
+    item = FeedbackItem(0.0, "a", score=score)
+    assert check_items([item], InstanceEncoder(SCHEMA), LabelChecker(SCHEMA, TaskConfig(kind="feedback"))) == [item]
+
+
+@pytest.mark.parametrize(
+    ("kind", "score", "code"),
+    [("feedback", 1.01, "wrong_score"), ("feedback", -0.5, "wrong_score"), ("classification", 1, "no_scores")],
+)
+def test_what_is_no_score_is_refused(kind, score, code):
+    items = [FeedbackItem(0.0, "a", label=1), FeedbackItem(0.0, "b", score=score)]
+    with pytest.raises(RequestError) as refused:
+        check_items(items, InstanceEncoder(SCHEMA), LabelChecker(SCHEMA, TaskConfig(kind=kind)))
+    assert (refused.value.status, refused.value.code, refused.value.field) == (422, code, "[1].score")
