@@ -125,7 +125,7 @@ def test_a_key_that_resembles_none_gets_no_guess():
         ("ray.dashboard=1", "ray.dashboard: got 1 (a whole number), wanted true or false"),
         ("ray.address=10.0.0.1", 'ray.address: got "10.0.0.1" (text), wanted another form (`local` starts Ray here'),
         ("name=My System", 'name: got "My System" (text)'),
-        ("task.kind=clasification", "wanted one of classification | regression; did you mean classification?"),
+        ("task.kind=clasification", "wanted one of classification | regression | feedback; did you mean classification?"),
         ("learners=4", "learners: got 4 (a whole number), wanted a section; write its keys on lines of their own"),
         ("model.hidden=64", "model.hidden: got 64 (a whole number), wanted a list of whole numbers; a list is written [a, b]"),
         ("model.hidden=[64, '32']", 'model.hidden[1]: got "32" (text)'),
