@@ -95,21 +95,28 @@ def journal(tmp_path_factory):
     return path
 
 
-@pytest.fixture(params=[*FILES, *MADE, "python", "journal"], ids=lambda param: getattr(param, "__name__", param))
-def make(request, tmp_path, monkeypatch):
+@pytest.fixture(
+    scope="module", params=[*FILES, *MADE, "python", "journal"], ids=lambda param: getattr(param, "__name__", param)
+)
+def make(request, tmp_path_factory):
     """Opens the source afresh, with further keys of the stream section."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield opener(request, tmp_path_factory.mktemp("source"), monkeypatch)
+
+
+def opener(request, folder, monkeypatch):
     if request.param == "journal":
         path = request.getfixturevalue("journal")
         return lambda rows=None: JournalSource(path, "class", rows, takes_scores=False, follow=False)
     if request.param == "python":
-        (tmp_path / "counting_source.py").write_text(_MODULE)
-        monkeypatch.syspath_prepend(tmp_path)
+        (folder / "counting_source.py").write_text(_MODULE)
+        monkeypatch.syspath_prepend(folder)
         keys = {"kind": "python", "source": "counting_source:Counting", "options": {"rows": _ROWS}}
     elif request.param in MADE:
         keys = {"synthetic": {"drift": request.param, "classes": 4, "drift_every_rows": 5000}, "rows": _ROWS}
     else:
-        request.param(tmp_path)
-        keys = {"kind": "files", "path": str(tmp_path)}
+        request.param(folder)
+        keys = {"kind": "files", "path": str(folder)}
     return lambda **more: open_source(StreamConfig.model_validate({**keys, **more}), TaskConfig(), seed=3)
 
 
@@ -131,15 +138,19 @@ def rows_of(chunks):
     return found
 
 
-def test_reading_twice_gives_the_same_rows(make):
-    assert rows_of(make().read({})) == rows_of(make().read({}))
+@pytest.fixture(scope="module")
+def whole(make):
+    return rows_of(make().read({}))
+
+
+def test_reading_twice_gives_the_same_rows(make, whole):
+    assert rows_of(make().read({})) == whole
     source = make()
     assert rows_of(source.read({})) == rows_of(source.read({}))
 
 
 @pytest.mark.parametrize("fraction", [0.0001, 0.31, 0.5, 0.9999, 1.0])
-def test_reading_from_an_offset_gives_the_tail_of_reading_from_zero(make, fraction):
-    whole = rows_of(make().read({}))
+def test_reading_from_an_offset_gives_the_tail_of_reading_from_zero(make, whole, fraction):
     offsets = {partition: int(len(rows) * fraction) for partition, rows in whole.items()}
     tail = rows_of(make().read(offsets))
     expected = {p: {i: row for i, row in rows.items() if i >= offsets[p]} for p, rows in whole.items()}
@@ -156,9 +167,10 @@ def test_the_stream_ends_after_the_configured_rows_wherever_it_is_taken_up(make,
     assert rows_of(make(rows=rows).read({p: len(found) for p, found in whole.items()})) == {}
 
 
-def test_the_sample_is_the_first_rows_and_consumes_nothing(make):
+def test_the_sample_is_the_first_rows_and_consumes_nothing(make, whole):
     source = make()
     sample = source.sample()
     assert 1 <= sample.num_rows <= 1000
-    good = [row for row in next(iter(rows_of(source.read({})).values())).values() if isinstance(row, dict)]
+    assert rows_of(source.read({})) == whole
+    good = [row for row in next(iter(whole.values())).values() if isinstance(row, dict)]
     assert sample.to_pylist() == good[: sample.num_rows]
