@@ -28,6 +28,10 @@ _COUNTERS = {
     "perennial_requests": ("Prediction requests that production answered.", ()),
     "perennial_shadow_mirrored": ("Instances that the shadow has answered, too.", ()),
     "perennial_shadow_dropped": ("Instances that the shadow did not get to see or answer, by reason.", ("reason",)),
+    "perennial_predictions_dropped": (
+        "Served predictions that wait for no label any more: too old or too many (unlabelled), or never written (unsent).",
+        ("reason",),
+    ),
     "perennial_feedback": ("Pieces of feedback by outcome.", ("outcome",)),
 }
 _GAUGES = {

@@ -10,7 +10,11 @@ from actors.status import ActorHealth, FeedbackStatus, FreshnessStatus
 from actors.version_manager import DeskNews
 from cluster.metrics import Metrics
 
-_COUNTED = {"requests": "perennial_requests", "mirrored": "perennial_shadow_mirrored"}
+_COUNTED: dict[str, tuple[str, ...]] = {
+    "requests": ("perennial_requests",),
+    "mirrored": ("perennial_shadow_mirrored",),
+    "log_dropped": ("perennial_predictions_dropped", "unsent"),
+}
 _DROPPED = "dropped:"
 
 
@@ -47,9 +51,11 @@ class ServingAccount:
                 self._metrics.set("perennial_version", version, alias)
 
     def take_joiner(self, status: JoinerStatus) -> None:
-        before = self._joiner.outcomes if self._joiner else {}  # the journal's counts outlive a run, and go on from there
+        # The journal's counts outlive a run, and go on from there.
+        before, dropped = (self._joiner.outcomes, self._joiner.dropped_predictions) if self._joiner else ({}, 0)
         for outcome, items in status.outcomes.items():
             self._metrics.count("perennial_feedback", items - before.get(outcome, 0), outcome)
+        self._metrics.count("perennial_predictions_dropped", status.dropped_predictions - dropped, "unlabelled")
         self._joiner = status
         self.feedback = FeedbackStatus(
             outcomes=dict(status.outcomes),
@@ -77,7 +83,8 @@ class ServingAccount:
         for key, total in report.counts.items():
             new = total - before[key]
             if key in _COUNTED and report.role == PRODUCTION:
-                self._metrics.count(_COUNTED[key], new)
+                name, *labels = _COUNTED[key]
+                self._metrics.count(name, new, *labels)
             elif key.startswith(_DROPPED):
                 self._metrics.count("perennial_shadow_dropped", new, key.removeprefix(_DROPPED))
         if report.counts:

@@ -1,5 +1,6 @@
 """The journal as a stream: the rows that feedback has made, read by another process than the one that writes them."""
 
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,8 @@ from actors.sources.json_rows import JsonRow, JsonRows
 from actors.sources.source import SourceChunk
 
 PARTITION = "feedback"
+
+logger = logging.getLogger(__name__)
 
 _BUSY_S = 10.0
 _CHUNK_CHARACTERS = 16 << 20  # of features and labels that are read at once
@@ -35,7 +38,7 @@ class JournalSource:
         self._json_rows: JsonRows | None = None
 
     def sample(self) -> pa.Table:
-        with closing(_Reader(self._path)) as reader:
+        with closing(_Reader(self._path, skips=False)) as reader:
             json_rows = self._first_rows(reader)
         if json_rows is None:
             raise InputUnusableError(
@@ -50,15 +53,17 @@ class JournalSource:
         return sample.slice(0, min(SAMPLE_ROWS, self._rows or SAMPLE_ROWS))
 
     def read(self, offsets: Mapping[str, int]) -> Iterator[SourceChunk | None]:
-        return stop_after(self._chunks(offsets.get(PARTITION, 0)), offsets, self._rows)
+        """Who has no offset yet has learned nothing, and takes what is kept: rows deleted since, an earlier run has learned."""
+        chunks = self._chunks(offsets.get(PARTITION, 0), skips=PARTITION not in offsets)
+        return stop_after(chunks, offsets, self._rows)
 
-    def _chunks(self, start: int) -> Iterator[SourceChunk | None]:
-        with closing(_Reader(self._path)) as reader:
+    def _chunks(self, start: int, *, skips: bool) -> Iterator[SourceChunk | None]:
+        with closing(_Reader(self._path, skips=skips)) as reader:
             while True:
                 json_rows = self._first_rows(reader)
                 rows = reader.rows(start) if json_rows else []
                 if json_rows and rows:
-                    start += len(rows)
+                    start = rows[-1].offset + 1
                     yield from json_rows.chunks(rows)
                 elif self._follow:
                     yield None
@@ -73,10 +78,13 @@ class JournalSource:
 
 
 class _Reader:
-    """Reads the file that lies at `path` at the moment, if any: it may not have been made yet, or be taken away."""
+    """Reads the file that lies at `path` at the moment, if any: it may not have been made yet, or be taken away.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    `skips`: where rows have been deleted, what comes after them is next; otherwise that is an error.
+    """
+
+    def __init__(self, path: Path, *, skips: bool) -> None:
+        self._path, self._skips = path, skips
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None  # device and inode
 
@@ -88,6 +96,9 @@ class _Reader:
         rows = self._select(start, CHUNK_ROWS)
         if not rows:
             self._check_end(start)
+        elif rows[0].offset != start and self._skips:
+            logger.warning("rows %d to %d of the journal, learned by an earlier run, are deleted", start, rows[0].offset - 1)
+            start = rows[0].offset
         for expected, row in enumerate(rows, start):
             if row.offset != expected:
                 if expected > start:  # what comes before the gap is good

@@ -150,6 +150,21 @@ def rows_of(batch, part):
     return rows.row_N, rows.x_ND
 
 
+def test_a_fresh_start_learns_what_the_journal_has_kept(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    written = Journal(path, FeedbackConfig(keep_rows=50), lambda: 0.0)
+    items = [FeedbackItem(0.0, features=json.dumps({"a": i}), label=i % 2) for i in range(1_200)]
+    written.apply(JournalBatch(feedback=items))
+    written.close()
+    for _ in range(2):  # rows are deleted a second after they may be
+        Journal(path, FeedbackConfig(keep_rows=50), lambda: 5.0).learned(1_200)
+    rounds = list(rounds_of(ingestor(tmp_path, StreamConfig(kind="journal"), journal=path)))
+    for kind in ("read", "train_spans"):
+        found = OffsetSet(span for _, header in rounds for span in getattr(header, kind))
+        assert [(span.start, span.stop) for span in found.ranges()] == [(0, 1_000), (1_150, 1_200)]
+    assert rounds[-1][1].position.offsets == {"feedback": 1_200}
+
+
 def test_started_again_it_refuses_to_begin_from_the_beginning(tmp_path):
     with pytest.raises(LostPlaceError, match="round 3 is asked for and 0 is next"):
         ingestor(tmp_path, csv_stream(tmp_path, 333)).next_round(3)

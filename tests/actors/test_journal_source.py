@@ -185,6 +185,7 @@ def test_deleted_rows_cannot_be_read_again_and_the_sample_stays(make, path):
     assert offsets_of([next(chunks)]) == list(range(990, 1000))
     with pytest.raises(InputUnusableError, match="row 1000"):
         next(chunks)
+    assert offsets_of(source(path).read({})) == [*range(1000), *range(1140, 1200)], "a fresh start takes what is kept"
 
 
 def test_an_empty_journal_has_no_sample(make, path):
