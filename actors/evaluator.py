@@ -3,6 +3,7 @@ drift alarms to the supervisor; holds predictions whose labels are not visible y
 scores and the predictions file of this run end there; learning does not depend on it.
 """
 
+import json
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from actors.learning.drift.detector import make_detector
 from actors.learning.drift.error_scale import ErrorScale
 from actors.learning.drift.signal import Signal
 from actors.learning.labels import FEEDBACK
+from actors.learning.part import Tree
 from actors.learning.prequential import ClassificationScore, FeedbackScore, RegressionScore
 from actors.learning.schema import LabelType
 from actors.learning.task import TaskConfig, TaskKind
@@ -111,6 +113,31 @@ class Evaluator:
                 "dropped_labels": join.dropped_labels,
             },
         }
+
+    def to_state(self) -> Tree:
+        return {
+            "classes": list(self._classes),
+            "join": self._join.to_state(),
+            "score": self._score.to_state(),
+            "error_scale": self._error_scale.to_state(),
+            "detectors": [[config.model_dump(mode="json"), detector.to_state()] for config, detector in self._detectors],
+            "alarms": [[alarm.row, alarm.detector, str(alarm.signal)] for alarm in self._alarms],
+            "alarm_count": self._alarm_count,
+        }
+
+    def restore(self, state: Tree) -> None:
+        """Goes on from `state`; a detector whose settings have changed since begins anew."""
+        self._classes = tuple(state["classes"])
+        self._join.restore(state["join"])
+        self._score.restore(state["score"])
+        self._error_scale.restore(state["error_scale"])
+        known = {json.dumps(config, sort_keys=True): detector for config, detector in state["detectors"]}
+        self._detectors = [
+            (config, make_detector(config, known.get(json.dumps(config.model_dump(mode="json"), sort_keys=True))))
+            for config, _ in self._detectors
+        ]
+        self._alarms.extend(Alarm(row, detector, Signal(signal)) for row, detector, signal in state["alarms"])
+        self._alarm_count = state["alarm_count"]
 
     def finish(self) -> None:
         """Writes what still waits, without a label, and closes the predictions file. The scores stay as they are."""

@@ -2,11 +2,14 @@
 
 import numpy as np
 
+from actors.learning.part import Tree
+
 Columns = dict[str, np.ndarray]  # always with "row": int64, ascending, unique; the others are as long
 
 WAITING_ROWS = 262_144
 WAITING_BYTES = 256 * 2**20
 REMEMBERED_ROWS = 65_536
+_COUNTS = ("accepted_predictions", "repeated_predictions", "repeated_labels", "dropped_predictions", "dropped_labels")
 
 
 class PredictionJoin:
@@ -24,6 +27,21 @@ class PredictionJoin:
         self.accepted_predictions = 0
         self.repeated_predictions = self.repeated_labels = 0
         self.dropped_predictions = self.dropped_labels = 0
+
+    def to_state(self) -> Tree:
+        return {
+            "predictions": self._predictions,
+            "labels": self._labels,
+            "joined_rows": self._joined_row_N,
+            "forgotten_row": self._forgotten_row,
+            **{name: getattr(self, name) for name in _COUNTS},
+        }
+
+    def restore(self, state: Tree) -> None:
+        self._predictions, self._labels = dict(state["predictions"]), dict(state["labels"])
+        self._joined_row_N, self._forgotten_row = state["joined_rows"], state["forgotten_row"]
+        for name in _COUNTS:
+            setattr(self, name, state[name])
 
     @property
     def waiting_predictions(self) -> int:

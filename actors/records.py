@@ -8,6 +8,7 @@ import numpy as np
 
 from actors.learning.dealing import Slice
 from actors.learning.lineage import OffsetRange
+from actors.learning.part import Tree
 from actors.learning.schema import Schema
 
 
@@ -58,6 +59,22 @@ class StreamPosition:
     tested_row: int = 0  # number of the next row to be predicted
     classes: tuple[Any, ...] = ()
     quarantined: Mapping[str, int] = field(default_factory=dict)  # reason -> rows before `tested_row`
+
+    def to_state(self) -> Tree:
+        return {
+            "offsets": dict(self.offsets),
+            "tested_offsets": dict(self.tested_offsets),
+            "waiting": [[row, o.partition, o.start, o.stop] for row, o in self.waiting],
+            "row": self.row,
+            "tested_row": self.tested_row,
+            "classes": list(self.classes),
+            "quarantined": dict(self.quarantined),
+        }
+
+    @classmethod
+    def from_state(cls, state: Tree) -> "StreamPosition":
+        waiting = tuple((row, OffsetRange(*offsets)) for row, *offsets in state["waiting"])
+        return cls(**{**state, "waiting": waiting, "classes": tuple(state["classes"])})
 
 
 @dataclass(frozen=True, slots=True)

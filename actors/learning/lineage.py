@@ -59,6 +59,16 @@ class OffsetSet:
             for i in range(0, len(bounds), 2)
         )
 
+    def to_state(self) -> dict[str, list[int]]:
+        """start0, stop0, start1, stop1, ... by partition."""
+        return {partition: list(bounds) for partition, bounds in self._bounds.items()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, list[int]]) -> "OffsetSet":
+        made = cls()
+        made._bounds = {partition: list(bounds) for partition, bounds in state.items()}
+        return made
+
     def __len__(self) -> int:
         return sum(len(offsets) for offsets in self.ranges())
 

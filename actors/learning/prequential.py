@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from actors.learning.part import Tree
+
 WINDOW_ROWS = 1_000
 CURVE_POINTS = 512
 CURVE_FIRST_STRIDE_ROWS = 50
@@ -53,6 +55,19 @@ class ScoreCurve:
         self.rows += len(row_N)
         self._window = joined[-WINDOW_ROWS:].copy()
         self._last_row = int(row_N[-1])
+
+    def to_state(self) -> Tree:
+        return {
+            "rows": self.rows,
+            "window": self._window,
+            "stride": self._stride,
+            "points": self._points,
+            "last_row": self._last_row,
+        }
+
+    def restore(self, state: Tree) -> None:
+        self.rows, self._window, self._stride = state["rows"], state["window"], state["stride"]
+        self._points, self._last_row = [(row, value) for row, value in state["points"]], state["last_row"]
 
     def to_json(self) -> list[dict[str, Any]]:
         """The points, and always one for where the stream is now."""
@@ -123,6 +138,20 @@ class ClassificationScore:
         self._curve.extend(row_N, (label_N == code_N).astype(np.float64))
         self._recent_2W = np.concatenate([self._recent_2W, np.stack([label_N, code_N])], axis=1)[:, -WINDOW_ROWS:].copy()
         self._recent_loss_W = np.concatenate([self._recent_loss_W, loss_N])[-WINDOW_ROWS:].copy()
+
+    def to_state(self) -> Tree:
+        return {
+            "margins": self._margins_3K,
+            "loss_sum": self._loss_sum,
+            "curve": self._curve.to_state(),
+            "recent": self._recent_2W,
+            "recent_loss": self._recent_loss_W,
+        }
+
+    def restore(self, state: Tree) -> None:
+        self._margins_3K, self._loss_sum = state["margins"], state["loss_sum"]
+        self._curve.restore(state["curve"])
+        self._recent_2W, self._recent_loss_W = state["recent"], state["recent_loss"]
 
     def to_json(self) -> dict[str, Any]:
         scores = _classification_scores(self._margins_3K, self._loss_sum)
@@ -195,6 +224,20 @@ class RegressionScore:
             self._curve.extend(row_N, np.abs(error_N))
         self._recent_2W = np.concatenate([self._recent_2W, np.stack([label_N, error_N])], axis=1)[:, -WINDOW_ROWS:].copy()
 
+    def to_state(self) -> Tree:
+        return {
+            "missing": self._missing,
+            "sums": [self._absolute_sum, self._squared_sum, self._label_mean, self._label_squares],
+            "curve": self._curve.to_state(),
+            "recent": self._recent_2W,
+        }
+
+    def restore(self, state: Tree) -> None:
+        self._missing = state["missing"]
+        self._absolute_sum, self._squared_sum, self._label_mean, self._label_squares = state["sums"]
+        self._curve.restore(state["curve"])
+        self._recent_2W = state["recent"]
+
     def to_json(self) -> dict[str, Any]:
         scores = _regression_scores(self._curve.rows, self._absolute_sum, self._squared_sum, self._label_squares)
         return {"metric": self.metric, "rows": self.rows, "missing": self._missing, **scores, "curve": self._curve.to_json()}
@@ -260,6 +303,13 @@ class FeedbackScore:
         self._curve.extend(row_N, score_N)
         self._recent_5W = np.concatenate([self._recent_5W, every_5N], axis=1)[:, -WINDOW_ROWS:].copy()
         return score_N
+
+    def to_state(self) -> Tree:
+        return {"sums": self._sums, "curve": self._curve.to_state(), "recent": self._recent_5W}
+
+    def restore(self, state: Tree) -> None:
+        self._sums, self._recent_5W = state["sums"].copy(), state["recent"]
+        self._curve.restore(state["curve"])
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -21,6 +21,13 @@ class RunningStats:
     def empty(cls, width: int) -> "RunningStats":
         return cls(np.zeros(width), np.zeros(width), np.zeros(width))
 
+    def to_state(self) -> dict[str, np.ndarray]:
+        return {"count": self.count_D, "mean": self.mean_D, "m2": self.m2_D}
+
+    @classmethod
+    def from_state(cls, state: dict[str, np.ndarray]) -> "RunningStats":
+        return cls(state["count"], state["mean"], state["m2"])
+
     @classmethod
     def of(cls, x_ND: np.ndarray) -> "RunningStats":
         """The statistics of a batch, in float64 whatever the batch's type."""

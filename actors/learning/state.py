@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from actors.learning.part import Tree
 from actors.learning.running_stats import RunningStats
 
 
@@ -94,6 +95,35 @@ class ModelState:
         digest = hashlib.sha256()
         _feed(digest, [getattr(self, part.name) for part in fields(self) if part.name != "version"])
         return digest.hexdigest()
+
+    def to_state(self) -> Tree:
+        return {
+            "layout": [[spec.name, list(spec.shape)] for spec in self.layout],
+            "weights": self.flat_P,
+            "optimizer": dict(self.optimizer),
+            "buffers": dict(self.buffers),
+            "features": self.features.to_state(),
+            "target": self.target.to_state(),
+            "class_counts": self.class_counts_K,
+            "classes": list(self.classes),
+            "rows": self.rows,
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_state(cls, state: Tree) -> "ModelState":
+        return cls(
+            layout_of({name: tuple(shape) for name, shape in state["layout"]}),
+            state["weights"],
+            state["optimizer"],
+            state["buffers"],
+            RunningStats.from_state(state["features"]),
+            RunningStats.from_state(state["target"]),
+            state["class_counts"],
+            tuple(state["classes"]),
+            state["rows"],
+            state["version"],
+        )
 
     @property
     def nbytes(self) -> int:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from statistics import median
 
 from actors.learning.lineage import OffsetRange, OffsetSet
+from actors.learning.part import Tree
 
 
 class Outcome(StrEnum):
@@ -101,6 +102,30 @@ class VersionHistory:
                 self._recent_norms.append(contribution.delta_norm)
         self._records.append(record)
         self.head = record.version
+
+    # --- what outlives the process
+
+    def to_state(self) -> Tree:
+        """All but the records, which every version keeps of itself."""
+        return {
+            "head": self.head,
+            "recent_ids": list(self._recent_ids),
+            "recent_norms": list(self._recent_norms),
+            "read": self._read.to_state(),
+            "settled": self._settled.to_state(),
+            "learned_rows": self._learned_rows,
+            "quarantined_rows": self._quarantined_rows,
+            "duplicated_rows": self._duplicated_rows,
+        }
+
+    def restore(self, state: Tree) -> None:
+        self.head = state["head"]
+        self._records.clear()
+        self._recent_ids.extend(state["recent_ids"])
+        self._recent_norms.extend(state["recent_norms"])
+        self._read, self._settled = OffsetSet.from_state(state["read"]), OffsetSet.from_state(state["settled"])
+        self._learned_rows, self._quarantined_rows = state["learned_rows"], state["quarantined_rows"]
+        self._duplicated_rows = state["duplicated_rows"]
 
     # --- questions
 

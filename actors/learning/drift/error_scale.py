@@ -30,6 +30,12 @@ class ErrorScale:
         scaled_N[size_N == 0] = 0.0  # also where the labels have not varied at all
         return kept_N, scaled_N
 
+    def to_state(self) -> dict[str, float]:
+        return {"rows": self._rows, "mean": self._mean, "squares": self._squares}
+
+    def restore(self, state: dict[str, float]) -> None:
+        self._rows, self._mean, self._squares = int(state["rows"]), state["mean"], state["squares"]
+
     def _unit_before(self, label: float) -> float:
         unit = sqrt(self._squares / self._rows) if self._rows >= WARM_UP_ROWS else np.nan
         self._rows += 1
