@@ -4,10 +4,12 @@ Adding and sampling cost what the rows in hand cost, whatever the memory holds. 
 C the capacity in rows.
 """
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
+from actors.learning.part import Tree
 from actors.learning.section import Section, setting
 
 
@@ -41,6 +43,7 @@ class ReplayMemory:
         self._capacity = capacity_rows
         self._x_CD = np.zeros((0, 0), np.float32)
         self._y_C = np.zeros(0, np.int64)
+        self._changed_C = np.zeros(0, bool)  # since the last `to_state`
         self._held = 0
         self._seen = 0
 
@@ -48,7 +51,7 @@ class ReplayMemory:
         """Takes copies of the rows. Raises ValueError where one row alone exceeds `capacity_bytes`."""
         if not len(y_N):
             return
-        if not self._seen:
+        if not len(self._y_C):
             self._start(x_ND, y_N)
         slots_N = self._slots(len(y_N))
         kept_N = slots_N >= 0
@@ -58,6 +61,7 @@ class ReplayMemory:
         self._grow_to(int(slots_N.max()) + 1)
         self._x_CD[slots_N] = x_ND  # where a slot is named twice numpy keeps the last, as one by one would
         self._y_C[slots_N] = y_N
+        self._changed_C[slots_N] = True
         self._held = max(self._held, int(slots_N.max()) + 1)
 
     def sample(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -80,26 +84,43 @@ class ReplayMemory:
         """Bytes of the block, the room not yet used included."""
         return self._x_CD.nbytes + self._y_C.nbytes
 
-    def to_state(self) -> dict[str, Any]:
-        """Arrays and plain values that `restore` takes; the random state is among them."""
+    def to_state(self, *, whole: bool) -> Tree:
+        """The rows, or only those that have changed since the last call; and all else that is needed to go on exactly here."""
+        slots_N = np.arange(self._held) if whole else np.flatnonzero(self._changed_C[: self._held])
+        self._changed_C[:] = False
         return {
-            "x_CD": self._x_CD[: self._held].copy(),
-            "y_C": self._y_C[: self._held].copy(),
+            "slots": slots_N,
+            "x": self._x_CD[slots_N],
+            "y": self._y_C[slots_N],
+            "capacity": self._capacity,
+            "held": self._held,
             "seen": self._seen,
             "rng": self._rng.bit_generator.state,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continues exactly where `to_state` was taken."""
-        self._seen = state["seen"]
-        self._rng.bit_generator.state = state["rng"]
-        held = len(state["y_C"])
-        if held:
-            self._start(state["x_CD"], state["y_C"])
-            self._held = 0
-            self._grow_to(held)
-            self._x_CD[:held], self._y_C[:held] = state["x_CD"], state["y_C"]
-        self._held = held
+    def restore(self, states: Sequence[Tree]) -> None:
+        """Goes on where the last of `states` was taken: a whole one and the changes since, in order.
+
+        Where the capacity has changed meanwhile, the rows are offered again, one after another.
+        """
+        latest = states[-1]
+        whole = next((state for state in states if state["held"]), None)
+        self._rng.bit_generator.state, self._seen, self._held = latest["rng"], latest["seen"], 0
+        if whole is None:
+            return
+        x_CD = np.zeros((latest["held"], whole["x"].shape[1]), np.float32)
+        y_C = np.zeros(latest["held"], whole["y"].dtype)
+        for state in states:
+            if state["held"]:
+                x_CD[state["slots"]], y_C[state["slots"]] = state["x"], state["y"]
+        self._start(x_CD, y_C)
+        if self._capacity == latest["capacity"]:
+            self._grow_to(len(y_C))
+            self._x_CD[: len(y_C)], self._y_C[: len(y_C)], self._held = x_CD, y_C, len(y_C)
+        else:
+            self._seen = 0
+            self.add(x_CD, y_C)
+        self._changed_C[:] = False
 
     def _start(self, x_ND: np.ndarray, y_N: np.ndarray) -> None:
         row_bytes = x_ND.shape[1] * 4 + y_N.itemsize
@@ -111,6 +132,7 @@ class ReplayMemory:
             )
         self._x_CD = np.zeros((0, x_ND.shape[1]), np.float32)
         self._y_C = np.zeros(0, y_N.dtype)
+        self._changed_C = np.zeros(0, bool)
 
     def _slots(self, rows: int) -> np.ndarray:
         """Where each of the next `rows` rows goes; -1 where it is not kept."""
@@ -130,4 +152,6 @@ class ReplayMemory:
         room = min(self._capacity, max(rows, 2 * room, 1024))
         x_CD, y_C = np.zeros((room, self._x_CD.shape[1]), np.float32), np.zeros(room, self._y_C.dtype)
         x_CD[: self._held], y_C[: self._held] = self._x_CD[: self._held], self._y_C[: self._held]
-        self._x_CD, self._y_C = x_CD, y_C
+        changed_C = np.zeros(room, bool)
+        changed_C[: self._held] = self._changed_C[: self._held]
+        self._x_CD, self._y_C, self._changed_C = x_CD, y_C, changed_C

@@ -16,7 +16,7 @@ def offer(held, numbers, width=2):
 
 
 def contents(held):
-    return held.to_state()["y_C"].tolist()
+    return held.to_state(whole=True)["y"].tolist()
 
 
 @given(st.lists(st.integers(1, 25), min_size=1, max_size=8))
@@ -74,11 +74,34 @@ def test_an_empty_memory_gives_no_rows():
 def test_a_restored_memory_continues_exactly(strategy):
     one, other = memory(strategy, 20, seed=1), memory(strategy, 20, seed=99)
     offer(one, range(70))
-    other.restore(one.to_state())
+    other.restore([one.to_state(whole=True)])
     for held in (one, other):
         offer(held, range(70, 90))
     assert contents(one) == contents(other)
     np.testing.assert_array_equal(one.sample(9)[1], other.sample(9)[1])
+
+
+@pytest.mark.parametrize("strategy", ["fifo", "reservoir"])
+@given(batches=st.lists(st.integers(0, 30), min_size=1, max_size=10))
+def test_changes_one_after_another_give_the_whole(strategy, batches):
+    one, at, states = memory(strategy, 20, seed=1), 0, []
+    for size in batches:
+        offer(one, range(at, at + size))
+        states.append(one.to_state(whole=not states))
+        at += size
+    other = memory(strategy, 20, seed=99)
+    offer(other, range(1_000, 1_005))
+    other.restore(states)
+    assert all(len(state["slots"]) <= size for state, size in zip(states[1:], batches[1:], strict=True))
+    assert contents(other) == contents(one) and other.seen == one.seen
+    np.testing.assert_array_equal(one.sample(9)[1], other.sample(9)[1])
+
+
+def test_a_memory_of_another_capacity_takes_the_rows_anew():
+    one, other = memory(rows=20), memory(rows=8)
+    offer(one, range(20))
+    other.restore([one.to_state(whole=True)])
+    assert sorted(contents(other)) == list(range(12, 20))
 
 
 @pytest.mark.parametrize(("rows", "shards"), [(5000, 1), (5000, 3), (7, 4)])
