@@ -5,6 +5,7 @@
     ├── InputUnusableError   the stream cannot be read, or every row is bad        exit 3
     ├── LostPlaceError       an actor that was started again is asked to go on without being told where
     ├── UnknownVersionError  a version that does not exist, or is not kept any more
+    ├── DamagedVersionError  a version on storage is torn, or not what was written
     └── LearningError        a role failed beyond what retries may mend            exit 1
 
 A message says what happened, the value seen, the limit, and what to do. Each class takes one message only, so that
@@ -36,6 +37,10 @@ class LostPlaceError(PerennialError):
 
 class UnknownVersionError(PerennialError):
     """There is no such version to move an alias to."""
+
+
+class DamagedVersionError(PerennialError):
+    """A version on storage cannot be gone on from: a file is missing, cut off or changed."""
 
 
 class LearningError(PerennialError):
