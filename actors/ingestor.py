@@ -21,6 +21,7 @@ from actors.learner_config import LearnersConfig
 from actors.learning.encoding import RowEncoder
 from actors.learning.labels import FEEDBACK
 from actors.learning.lineage import OffsetRange
+from actors.learning.schema import Schema
 from actors.learning.task import TaskConfig, TaskKind
 from actors.quarantine import Quarantine, refusals
 from actors.records import RoundBatch, RoundHeader, Rows, StreamDescription, StreamPosition
@@ -60,6 +61,7 @@ class _Segment:
 
 class Ingestor:
     """`journal` is the file with the users' feedback, None without serving. `once`: the stream ends with what is there.
+    `schema`: what rows look like, where that is known; otherwise the first rows tell.
 
     `clock`, `now` (the time of day) and `wait(seconds)` are the outside's time, injected.
     """
@@ -76,12 +78,13 @@ class Ingestor:
         clock: Callable[[], float],
         now: Callable[[], float],
         wait: Callable[[float], None],
+        schema: Schema | None = None,
     ) -> None:
         self._stream, self._task, self._clock, self._now, self._wait = stream, task, clock, now, wait
         self._round_rows = learners.rows_per_round * learners.shards
         self._round_wait_s = learners.round_wait_s
         self._source = open_source(stream, task, seed, journal, once=once, clock=clock)
-        self._schema = infer_schema(self._source.sample(), stream, task)
+        self._schema = schema or infer_schema(self._source.sample(), stream, task)
         self._validator = RowValidator(self._schema, task)
         self._inputs = RowEncoder(self._schema).width
         self._storage = storage

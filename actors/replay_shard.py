@@ -21,6 +21,7 @@ class ReplayShard:
         self._memory = ReplayMemory(config.strategy, rows, size, np.random.default_rng([seed, shard]))
         self._last_round = -1
         self._samples: list[ReplaySample] = []  # drawn for the next round
+        self._has_told = False
 
     def add(self, batch: RoundBatch, slices: tuple[Slice, ...], sample_rows: tuple[int, ...]) -> list[ReplaySample | int]:
         """Takes the train rows in `slices`, then draws a sample of each of `sample_rows`.
@@ -36,8 +37,14 @@ class ReplayShard:
         return [*self._samples, len(self._memory), self._memory.nbytes]
 
     def to_state(self, *, whole: bool) -> Tree:
-        """What it holds, or what has changed of that since the last call; and what it has drawn for the next round."""
+        """What it holds, or what has changed of that since the last call; and what it has drawn for the next round.
+
+        A shard that was started again has nothing that changes could be told from, so it tells all.
+        """
+        whole = whole or not self._has_told
+        self._has_told = True
         return {
+            "whole": whole,
             "memory": self._memory.to_state(whole=whole),
             "last_round": self._last_round,
             "samples": [[sample.x_ND, sample.y_N] for sample in self._samples],
@@ -46,6 +53,6 @@ class ReplayShard:
     def restore(self, states: Sequence[Tree]) -> list[ReplaySample]:
         """Goes on from a whole state and the changes since. Returns what was drawn for the next round."""
         self._memory.restore([state["memory"] for state in states])
-        self._last_round = states[-1]["last_round"]
+        self._has_told, self._last_round = True, states[-1]["last_round"]
         self._samples = [ReplaySample(x_ND, y_N) for x_ND, y_N in states[-1]["samples"]]
         return self._samples

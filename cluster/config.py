@@ -19,6 +19,7 @@ from actors.learning.drift.config import DriftConfig
 from actors.learning.models.config import ModelConfig
 from actors.learning.promotion import PromotionConfig
 from actors.learning.replay import ReplayConfig
+from actors.learning.retention import VersionsConfig
 from actors.learning.section import Section, setting
 from actors.learning.task import TaskConfig
 from actors.sources.config import StreamConfig
@@ -54,6 +55,7 @@ class PerennialConfig(Section):
     consolidation: ConsolidationConfig = setting(ConsolidationConfig, "How the shards' contributions become one version.")
     drift: DriftConfig = setting(DriftConfig, "How a change of the stream is noticed, and what is done about it.")
     promotion: PromotionConfig = setting(PromotionConfig, "When production moves to another version.")
+    versions: VersionsConfig = setting(VersionsConfig, "When versions are made durable, and which of them are kept.")
     serve: ServeConfig = setting(ServeConfig, "How predictions are served.")
     feedback: FeedbackConfig = setting(FeedbackConfig, "What users send back, and the journal that keeps it.")
     monitor: MonitorConfig = setting(MonitorConfig, "What a running system tells of itself.")
