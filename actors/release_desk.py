@@ -25,6 +25,7 @@ _EVENTS = 1_000
 _UNSERVED = 1_000  # versions whose freshness is still to be measured
 PRODUCTION, SHADOW = "production", "shadow"
 WAITING_GROUP = "waiting"  # the threads on which questions wait
+ARCHIVE_GROUP = "archive"  # the thread on which versions are written
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,10 @@ class _Follower:
 
 
 class ReleaseDesk:
-    """`share(state)` makes a state cheap to hand to many; `clock` is the time of day, `serves` whether there are replicas."""
+    """`share(state)` makes a state cheap to hand to many; `clock` is the time of day, `serves` whether there are replicas.
+
+    `audit` writes down a move, `fetch` finds a version that is not at hand any more.
+    """
 
     def __init__(
         self,
@@ -112,7 +116,10 @@ class ReleaseDesk:
         clock: Callable[[], float],
         *,
         serves: bool,
+        audit: Callable[[Mapping[str, Any]], None] = lambda entry: None,
+        fetch: Callable[[int], ModelState | None] = lambda version: None,
     ) -> None:
+        self._audit, self._fetch = audit, fetch
         self._config, self.blueprint, self._share, self._clock, self._serves = config, blueprint, share, clock, serves
         self._changed = threading.Condition()
         self._epoch = f"{clock():.6f}"
@@ -134,6 +141,8 @@ class ReleaseDesk:
         with self._changed:
             for state in sorted(states, key=lambda s: s.version):
                 self._kept[state.version] = state
+            for version in aliases.names().values():
+                self._at_hand(version)
             self._set(aliases)
 
     def committed(self, state: ModelState, arrived_at: float | None) -> None:
@@ -163,19 +172,30 @@ class ReleaseDesk:
         with self._changed:
             otherwise = self.aliases.shadow if kind == "promoted" else self.aliases.previous
             target = otherwise if version is None else version
-            if target is None or target not in self._kept:
+            if target is None or not self._at_hand(target):
                 raise UnknownVersionError(self._unknown(target))
             head = next(reversed(self._kept))
-            self.moves[kind] += 1
             before = self.aliases.production
+            data = {"version": target, "from": before, "reason": reason, "by": by}
+            self._audit({"time": self._clock(), "kind": kind, **data})
+            self.moves[kind] += 1
             aliases = self.aliases.promoted(target, head) if kind == "promoted" else self.aliases.rolled_back(target)
             self._set(aliases)
-            self._tell(kind, {"version": target, "from": before, "reason": reason, "by": by})
+            self._tell(kind, data)
             place = Place(self._epoch, self._serial[PRODUCTION])
             if not self._changed.wait_for(lambda: not self._behind(place), timeout_s):
                 late = ", ".join(f.report.name for f in self._behind(place))
                 raise LearningError(f"production is version {target} now, but {late} has not followed within {timeout_s:g} s")
             return Moved(target, aliases.previous, 1000 * (time.monotonic() - started))
+
+    def _at_hand(self, version: int | None) -> bool:
+        if version is None or version in self._kept:
+            return version is not None
+        state = self._fetch(version)
+        if state is not None:
+            self._kept[version] = state
+            self._kept.move_to_end(version, last=False)
+        return state is not None
 
     def _unknown(self, target: int | None) -> str:
         if target is None:
@@ -183,8 +203,8 @@ class ReleaseDesk:
         if not self._kept:
             return f"version {target} is not kept: there is no version yet"
         return (
-            f"version {target} is not kept: kept are {next(iter(self._kept))} to {next(reversed(self._kept))} "
-            "(promotion.keep_versions) and those that an alias names"
+            f"version {target} is not kept: kept are the newest, {min(self._kept)} to {max(self._kept)} "
+            "(promotion.keep_versions), those that an alias names, and the durable ones (`perennial log`)"
         )
 
     def _set(self, aliases: Aliases) -> None:

@@ -3,21 +3,31 @@
 Receives receipts and changes from the supervisor. Returns the new version to whoever committed it. Holds the head, the few
 versions that late contributions may start from, and the lineage of all. It decides; consolidating a round is one pass over
 the shards' vectors. Its release desk, on threads of its own, tells replicas what to serve. If it dies, Ray starts it again
-and the supervisor tells it the last versions it got, the history and the aliases.
+and the supervisor tells it the last versions it got, the history and the aliases. On a thread of its own it writes durable
+versions to storage, and deletes old ones.
 """
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from actors.audit_log import AuditLog
+from actors.durable import Cut, commit, model_of
+from actors.errors import DamagedVersionError, LearningError
 from actors.learning.consolidation import ConsolidationConfig, Contribution, consolidate, refusal
+from actors.learning.part import Tree
 from actors.learning.promotion import Aliases, PromotionConfig
+from actors.learning.retention import VersionsConfig, kept
 from actors.learning.state import LocalChange, ModelState
 from actors.learning.versioning import ContributionRecord, Outcome, RowCounts, VersionHistory, VersionRecord
 from actors.records import Receipt, RoundHeader
 from actors.release_desk import Blueprint, Event, Moved, Place, Release, ReleaseDesk, ReplicaReport
 from actors.status import MetricFamily, Snapshot
+from actors.version_store import Manifest, VersionStore
+
+_REMEMBERED_MOVES = 1_000  # of production by hand, whose versions are kept
 
 logger = logging.getLogger(__name__)
 
@@ -66,10 +76,14 @@ class VersionManager:
         share: Callable[[ModelState], Any],
         clock: Callable[[], float],
         serves: bool,
+        storage: str,
+        versions: VersionsConfig,
     ) -> None:
-        self._config, self._shards, self._clock = config, shards, clock
+        self._config, self._shards, self._clock, self._versions = config, shards, clock, versions
+        self._store, self._audit = VersionStore(storage), AuditLog(storage)
+        self._created_at: dict[int, float] | None = None  # of the durable versions
         self._history = VersionHistory(config.max_staleness)
-        self._desk = ReleaseDesk(promotion, blueprint, share, clock, serves=serves)
+        self._desk = ReleaseDesk(promotion, blueprint, share, clock, serves=serves, audit=self._audit.append, fetch=self._fetch)
         head = blueprint.empty_state()
         self._states: dict[int, ModelState] = {head.version: head}
         self._status: Snapshot | None = None
@@ -159,6 +173,38 @@ class VersionManager:
         self._desk.committed(candidate, header.arrived_at)
         self._states.pop(head - self._config.max_staleness, None)
         return record
+
+    # --- durable versions: on a thread of its own
+
+    def archive(self, cut: Cut, head: ModelState, evaluator: Tree, *replays: Tree) -> Manifest:
+        """Makes the head durable, as it was at the cut. Raises LearningError where storage refuses."""
+        named = {cut.aliases.production, cut.aliases.previous} - {None, head.version}
+        states = [state for version in sorted(filter(None, named)) if (state := self._desk.state(version)) is not None]
+        manifest = commit(self._store, cut, self._clock(), head, states, evaluator, replays)
+        self._sweep(manifest)
+        return manifest
+
+    def _sweep(self, newest: Manifest) -> None:
+        if self._created_at is None:
+            self._created_at = {}
+            for version in self._store.versions():
+                with suppress(DamagedVersionError):
+                    self._created_at[version] = self._store.manifest(version).created_at
+        self._created_at[newest.version] = newest.created_at
+        moves = {entry.get("version") for entry in self._audit.read(_REMEMBERED_MOVES)}
+        named = {version for version in (*self._desk.aliases.names().values(), *moves) if version is not None}
+        keep = kept(self._created_at, self._versions, self._clock(), named)
+        if len(keep) < len(self._created_at):
+            self._store.sweep(keep)
+            self._created_at = {version: self._created_at[version] for version in keep}
+
+    def _fetch(self, version: int) -> ModelState | None:
+        """A durable version, None where there is none or it is damaged."""
+        try:
+            return model_of(self._store, self._store.manifest(version))
+        except (DamagedVersionError, LearningError) as error:
+            logger.warning("version %d cannot be fetched: %s", version, error)
+            return None
 
     def head_state(self) -> ModelState:
         return self._states[self._history.head]

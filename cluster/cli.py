@@ -80,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--once", action="store_true", help="end when the stream is exhausted, instead of waiting for more")
     run.add_argument("--report", type=Path, metavar="DIR", help="write report.json, report.html and plots here at the end")
     run.add_argument("--predictions", type=Path, metavar="FILE.parquet", help="write every prediction, made before its label")
+    start = run.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="go on from the newest version in storage, if any (the default)")
+    start.add_argument("--fresh", action="store_true", help="start anew; refused where storage holds versions")
+    run.add_argument("--force", action="store_true", help="with --fresh: delete the versions that storage holds")
     run.add_argument("--no-serve", dest="serve", action="store_false", help="learn only, answer no predictions over HTTP")
 
     submit = command("submit", "Run a command, such as run, as a job on a Ray cluster: perennial submit -- run ...", _submit)
@@ -194,7 +198,8 @@ def _run(options: argparse.Namespace) -> int:
     config = config_of(options)
     from cluster.run import RunOptions, run
 
-    return run(config, RunOptions(options.once, options.report, options.predictions, options.serve))
+    paths = {"report": options.report, "predictions": options.predictions}
+    return run(config, RunOptions(once=options.once, serve=options.serve, fresh=options.fresh, force=options.force, **paths))
 
 
 def _submit(options: argparse.Namespace) -> int:

@@ -10,10 +10,10 @@ from ray.exceptions import RayActorError
 
 from actors.errors import LearningError, LostPlaceError
 from actors.learning.dealing import deal, offsets_of
-from actors.records import RoundHeader, Work
+from actors.records import RoundHeader, StreamPosition, Work
 from cluster.calls import ATTEMPTS, CALL_TIMEOUT_S, await_life, value_of
 from cluster.config import PerennialConfig
-from cluster.launch import System
+from cluster.launch import System, drawers_of
 
 logger = logging.getLogger(__name__)
 
@@ -66,15 +66,21 @@ class RoundFeed:
         self.is_over = False
         self.holdings = [ReplayHolding() for _ in system.replays]
         self._holding_refs: list[tuple[ObjectRef, ObjectRef, list[int]]] = []
-        self._number = 0
-        self._last: RoundHeader | None = None
-        self._samples: list[ObjectRef | None] = [None] * len(system.learners)
+        resumed = system.resumed
+        self._number = resumed.round + 1 if resumed else 0
+        self._position = resumed.position if resumed else None
+        self._samples = list(system.samples)
         self._next = self._request()
 
     @property
     def next_header(self) -> ObjectRef | None:
         """Ready once `take` would not wait; None where the stream is over."""
         return None if self.is_over else self._next[1]
+
+    @property
+    def place(self) -> tuple[int, StreamPosition] | None:
+        """The last round that was taken, and where the stream goes on; None before the first."""
+        return None if self._position is None else (self._number - 1, self._position)
 
     def close(self) -> None:
         """No further round; what has been read ahead is read again by the next run."""
@@ -84,7 +90,7 @@ class RoundFeed:
         """The next round, as soon as there is one; None where there was nothing new in it."""
         batch, header = self._fetch()
         self._note_holdings()
-        self._last, self.is_over = header, header.is_last
+        self._position, self.is_over = header.position, header.is_last
         self._number += 1
         if not header.is_last:
             self._next = self._request()
@@ -109,8 +115,8 @@ class RoundFeed:
             except (RayActorError, LostPlaceError) as error:
                 logger.warning("the ingestor died (%s); started again, it goes on from its last position", error)
                 await_life(self._system.ingestor, self._tick)
-                if self._last is not None:
-                    value_of(self._system.ingestor.handle.resume.remote(self._last.position, self._number))
+                if self._position is not None:
+                    value_of(self._system.ingestor.handle.resume.remote(self._position, self._number))
                 self._next = self._request()
         raise LearningError(f"the ingestor died {ATTEMPTS} times in a row; Ray's logs tell why")
 
@@ -146,7 +152,7 @@ class RoundFeed:
         slices = deal(header.train_rows, len(replays), self._config.learners.micro_batch_rows)
         rows = math.ceil(self._config.replay.ratio * self._config.learners.rows_per_round)
         for at, member in enumerate(replays):
-            drawers = [s for s in range(len(self._samples)) if (s + header.round) % len(replays) == at]
+            drawers = drawers_of(at, len(replays), len(self._samples), header.round)
             add = member.handle.add.options(num_returns=len(drawers) + 2)
             *samples, held, nbytes = add.remote(batch, tuple(slices[at]), (rows,) * len(drawers))
             for shard, ref in zip(drawers, samples, strict=True):

@@ -21,18 +21,21 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.durable import Resumed
 from actors.errors import ConfigError, LearningError, PerennialError
 from actors.evaluator import Evaluator
 from actors.ingestor import Ingestor
 from actors.label_joiner import LabelJoiner
 from actors.learner_shard import LearnerShard
-from actors.learning.schema import LabelType
+from actors.learning.schema import LabelType, Schema
 from actors.learning.state import ModelState
-from actors.release_desk import WAITING_GROUP, Blueprint
+from actors.learning.versioning import VersionHistory
+from actors.release_desk import ARCHIVE_GROUP, WAITING_GROUP, Blueprint
 from actors.replay_shard import ReplayShard
 from actors.sources.config import SourceKind
 from actors.storage import local_folder
 from actors.version_manager import VersionManager
+from actors.version_store import VersionStore
 from cluster.calls import SLICE_S, value_of
 from cluster.config import PerennialConfig
 from serve.names import SystemNames
@@ -70,7 +73,11 @@ class System:
     replays: list[Member]
     version_manager: Member
     evaluator: Member
+    schema: Schema
+    version_store: VersionStore
     label_joiner: Member | None = None
+    resumed: Resumed | None = None
+    samples: list[ObjectRef | None] = field(default_factory=list)  # by learner shard, drawn before the run went on
     members: list[Member] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -118,13 +125,13 @@ class Launcher:
         arguments = (str(journal_path(c.storage)), c.feedback, time.time)
         return self._spawn(LabelJoiner, LABEL_JOINER, "label_joiner", arguments, on_this_node=True, max_restarts=-1)
 
-    def ingestor(self) -> Member:
+    def ingestor(self, schema: Schema | None) -> Member:
         c = self._config
         stream = c.stream
         if stream.path is not None:
             stream = stream.model_copy(update={"path": str(Path(stream.path).expanduser().absolute())})
         journal = journal_path(c.storage) if self._serves or stream.kind is SourceKind.JOURNAL else None
-        times = (time.monotonic, time.time, time.sleep)
+        times = (time.monotonic, time.time, time.sleep, schema)
         arguments = (stream, c.task, c.learners, c.seed, storage_uri(c.storage), journal, self._once, *times)
         return self._spawn(Ingestor, "ingestor", "ingestor", arguments, on_this_node=True, max_restarts=-1)
 
@@ -147,13 +154,16 @@ class Launcher:
 
     def version_manager(self, blueprint: Blueprint) -> Member:
         c = self._config
+        serving = (_share, time.time, self._serves)
+        arguments = (c.consolidation, c.promotion, blueprint, c.learners.shards, *serving, storage_uri(c.storage), c.versions)
         return self._spawn(
             VersionManager,
             VERSION_MANAGER,
             "version_manager",
-            (c.consolidation, c.promotion, blueprint, c.learners.shards, _share, time.time, self._serves),
+            arguments,
+            on_this_node=True,
             max_restarts=-1,
-            groups={WAITING_GROUP: _WAITING_THREADS},
+            groups={WAITING_GROUP: _WAITING_THREADS, ARCHIVE_GROUP: 1},
         )
 
     def evaluator(self, label_type: LabelType, predictions: Path | None) -> Member:
@@ -161,26 +171,52 @@ class Launcher:
         path = str(predictions.absolute()) if predictions else None
         return self._spawn(Evaluator, "evaluator", "evaluator", (c.task, c.drift, label_type, path), on_this_node=True)
 
-    def launch(self, predictions: Path | None, label_joiner: Member | None = None) -> System:
-        """Everything that learns. `label_joiner` is there already where predictions are served."""
+    def launch(self, predictions: Path | None, label_joiner: Member | None, resumed: Resumed | None) -> System:
+        """Everything that learns, going on from `resumed`. `label_joiner` is there already where predictions are served."""
         c = self._config
         self.check_resources()
         initial = initial_weights(c)
-        ingestor = self.ingestor()
+        ingestor = self.ingestor(resumed.schema if resumed else None)
         started(ingestor)
         stream = value_of(ingestor.handle.describe.remote(), START_TIMEOUT_S)
         blueprint = Blueprint(stream.schema, c.task, c.model, stream.inputs, c.seed, initial)
+        head = resumed.states[-1] if resumed else blueprint.empty_state()
         system = System(
-            head=ray.put(blueprint.empty_state()),  # the driver owns it and every later one: they outlive the version manager
+            head=ray.put(head),  # the driver owns it and every later one: they outlive the version manager
             ingestor=ingestor,
             learners=[self.learner(shard, stream.inputs, initial) for shard in range(c.learners.shards)],
             replays=[self.replay(shard) for shard in range(c.replay.shards)] if c.replay.ratio else [],
             version_manager=self.version_manager(blueprint),
             evaluator=self.evaluator(stream.schema.label_type, predictions),
+            schema=stream.schema,
+            version_store=VersionStore(c.storage),
             label_joiner=label_joiner,
+            resumed=resumed,
+            samples=[None] * c.learners.shards,
         )
         started(*system.members)
+        if resumed is not None:
+            self._restore(system, resumed)
         return system
+
+    def _restore(self, system: System, resumed: Resumed) -> None:
+        """Every role as it was at that version. Replay shards whose number has changed begin with what theirs had."""
+        c = self._config
+        history = VersionHistory(c.consolidation.max_staleness)
+        history.restore(resumed.history)
+        done = [
+            system.ingestor.handle.resume.remote(resumed.position, resumed.round + 1),
+            system.evaluator.handle.restore.remote(resumed.evaluator),
+            system.version_manager.handle.resume.remote(history, resumed.aliases, *resumed.states[:-1], system.head),
+        ]
+        for at, (member, states) in enumerate(zip(system.replays, resumed.replays, strict=False)):
+            drawers = drawers_of(at, len(system.replays), len(system.learners), resumed.round)
+            samples = value_of(member.handle.restore.remote(states), START_TIMEOUT_S)
+            if len(system.replays) == len(resumed.replays) and len(samples) == len(drawers):
+                for shard, sample in zip(drawers, samples, strict=True):
+                    system.samples[shard] = ray.put(sample)
+        for ref in done:
+            value_of(ref, START_TIMEOUT_S)
 
     def _spawn(
         self,
@@ -199,6 +235,11 @@ class Launcher:
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"num_cpus": 0, **options}
         return Member(name, role, actor.options(name=name, namespace=self._namespace, **options).remote(*arguments))
+
+
+def drawers_of(replay: int, replays: int, learners: int, round_number: int) -> list[int]:
+    """The learner shards for which a replay shard draws in a round."""
+    return [shard for shard in range(learners) if (shard + round_number) % replays == replay]
 
 
 def _share(state: ModelState) -> Any:

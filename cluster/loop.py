@@ -22,6 +22,7 @@ from actors.learning.promotion import Aliases
 from actors.learning.versioning import Outcome, VersionHistory
 from actors.records import RoundHeader
 from actors.version_manager import Commit
+from cluster.archivist import Archivist
 from cluster.calls import ATTEMPTS, SLICE_S, await_life, has_died, is_ready, value_of
 from cluster.config import PerennialConfig
 from cluster.feed import Assignment, RoundFeed
@@ -79,12 +80,18 @@ class LearningLoop:
     _observations: deque[ObjectRef] = field(default_factory=deque)
     _observed_round: int = -1
     _watched_since: float = 0.0
+    archivist: Archivist = field(init=False)
+    _rows: int = 0  # learned by the head
 
     def __post_init__(self) -> None:
         self.feed = RoundFeed(self.config, self.system, self.tick, self._saw)
+        self.archivist = Archivist(self.config, self.system)
         self._head = self.system.head
-        self._kept = {0: self._head}
         self._history = VersionHistory(self.config.consolidation.max_staleness)
+        if resumed := self.system.resumed:
+            self._history.restore(resumed.history)
+            self.version, self._rows, self.aliases = self._history.head, resumed.states[-1].rows, resumed.aliases
+        self._kept = {self.version: self._head}
 
     @property
     def has_work(self) -> bool:
@@ -102,12 +109,43 @@ class LearningLoop:
         """Waits for what the evaluator still has in hand."""
         self._take_observations(0)
 
+    def commit(self) -> None:
+        """Makes the head durable, and waits for it. Raises LearningError where it cannot be."""
+        self.archivist.finish()
+        if self._is_cut_open:
+            self._cut()
+            self.archivist.finish()
+
+    # --- durable versions
+
+    @property
+    def _is_cut_due(self) -> bool:
+        """Whether rounds are to come home, and none go out, until a version has been cut."""
+        return self.archivist.is_due(self.version, self._rows)
+
+    @property
+    def _is_cut_open(self) -> bool:
+        """Whether there is a head that is not durable, and nothing on its way into the next one."""
+        known = self.archivist.durable.version if self.archivist.durable else 0
+        return self.version > known and not (self._flights or self._leftovers or self._queue or self._learning)
+
+    def _cut(self) -> None:
+        place, seen = self.feed.place, self.observation
+        assert place is not None
+        scores = {"metric": seen.metric, "recent": seen.recent, "overall": seen.overall} if seen else None
+        head = self._kept[self.version]
+        self.archivist.commit(self.version, self._rows, head, place, self._history, self.aliases, scores)
+
     # --- sync: a round of all shards becomes one version
 
     def _step_sync(self) -> Landed | None:
         while True:
+            is_cut_due = self._is_cut_due
+            if is_cut_due and self._is_cut_open:
+                self._cut()
+                continue
             header = self.feed.next_header
-            is_open = header is not None and len(self._flights) < _WINDOW
+            is_open = header is not None and len(self._flights) < _WINDOW and not is_cut_due
             if header is not None and is_open and (not self._flights or is_ready(header)):
                 dealt = self.feed.take()
                 if dealt is not None:
@@ -216,8 +254,14 @@ class LearningLoop:
         while True:
             self._queue.extend(self._leftovers)
             self._leftovers.clear()
+            is_cut_due = self._is_cut_due
+            if is_cut_due and self._is_cut_open:
+                self._cut()
+                continue
             while len(self._learning) < len(self.system.learners) and (self._queue or not self.feed.is_over):
                 if not self._queue:
+                    if is_cut_due:
+                        break
                     if self._learning and not is_ready(self.feed.next_header):
                         break
                     dealt = self.feed.take()
@@ -275,7 +319,7 @@ class LearningLoop:
         self._history.saw(header.read, header.quarantined)
         if commit.record is not None:
             self._history.commit(commit.record)
-        self.version = max(self.version, commit.version)
+        self.version, self._rows = max(self.version, commit.version), commit.rows
         self.take_aliases(commit.version, commit.aliases)
         self._kept[commit.version] = head
         self._kept = {version: ref for version, ref in self._kept.items() if version in {*commit.kept, commit.version}}

@@ -18,6 +18,7 @@ from cluster.config import PerennialConfig
 from cluster.connect import RunFile, cluster, refuse_taken_name
 from cluster.outputs import check_apart, check_predictions, check_report, check_storage
 from cluster.progress import Progress
+from cluster.resume import start_from
 from cluster.summary import print_summary, summary_of
 from serve.config import tokens_of
 
@@ -28,6 +29,8 @@ class RunOptions:
     report: Path | None = None
     predictions: Path | None = None
     serve: bool = True
+    fresh: bool = False
+    force: bool = False
 
 
 class StopFlag:
@@ -78,6 +81,12 @@ def run(config: PerennialConfig, options: RunOptions, console: Console | None = 
 def _learn(config: PerennialConfig, options: RunOptions, console: Console) -> dict[str, Any]:
     """The report."""
     run_file = RunFile(config.storage)
+    resumed = start_from(config, fresh=options.fresh, force=options.force)
+    if resumed is not None:
+        console.print(
+            f"going on from version {resumed.manifest.version} in {config.storage}, which has learned "
+            f"{resumed.states[-1].rows:,} rows (--fresh starts anew)"
+        )
     with StopFlag().armed() as stop, cluster(config):
         import ray
 
@@ -98,11 +107,11 @@ def _learn(config: PerennialConfig, options: RunOptions, console: Console) -> di
                 serving = Serving(config.serve, launcher.names, tokens_of(config.serve))
                 down.callback(serving.stop)
                 serving.start()
-                if needs_first_rows(config) and not options.once:
+                if needs_first_rows(config) and not options.once and resumed is None:
                     serving.wait(stop.check)
                     console.print(f"waiting for the first labelled examples at {serving.url}/feedback")
                     await_first_rows(joiner, stop.check)
-            system = launcher.launch(options.predictions, joiner)
+            system = launcher.launch(options.predictions, joiner, resumed)
             for member in system.members:
                 down.callback(ray.kill, member.handle)
             if serving is not None:
@@ -112,6 +121,7 @@ def _learn(config: PerennialConfig, options: RunOptions, console: Console) -> di
             with Progress(console) as progress:
                 supervisor = Supervisor(config, system, progress.update, lambda: stop.is_set, once=options.once)
                 supervisor.run()
+                supervisor.commit()
                 report = supervisor.end()
             if options.report is not None:
                 _write(write_report, options.report, report)

@@ -91,6 +91,14 @@ class Supervisor:
         self._joiner_status: ObjectRef | None = None
         self._label_delays: ObjectRef | None = None
         self._stop_requested = False
+        if resumed := system.resumed:
+            position = resumed.position
+            self._read, self._tested, self._trained = position.tested_row, position.tested_row, resumed.states[-1].rows
+            self._quarantined_by_reason = dict(position.quarantined)
+            self._quarantined = sum(position.quarantined.values())
+            self._tested -= self._quarantined
+            self._offsets = dict(position.offsets)
+            self._recent_rows[0] = (self._started, self._tested)
 
     # --- the run
 
@@ -114,6 +122,10 @@ class Supervisor:
         self._loop.finish()
         self._note_observation()
         self._tick(at_once=True)
+
+    def commit(self) -> None:
+        """Makes what has been learned durable. Raises LearningError where storage refuses."""
+        self._loop.commit()
 
     def _step(self) -> bool:
         """Whether there was anything to do."""
@@ -139,8 +151,9 @@ class Supervisor:
         return self._report(summary, counts)
 
     def _report(self, summary: dict[str, Any], counts: RowCounts) -> dict[str, Any]:
-        seconds = self._learning_until - (self._learning_from or self._started)
+        seconds = max(0.0, self._learning_until - (self._learning_from or self._started))
         busy_s = max(seconds, 1e-9)
+        resumed_rows = self._system.resumed.states[-1].rows if self._system.resumed else 0
         aliases = self._loop.aliases
         return {
             "name": self._config.name,
@@ -155,7 +168,7 @@ class Supervisor:
                 "duplicated": counts.duplicated,
                 "quarantined_by_reason": self._quarantined_by_reason,
             },
-            "rows_per_s": counts.learned / busy_s,
+            "rows_per_s": (counts.learned - resumed_rows) / busy_s if seconds else 0.0,
             "prequential": summary["prequential"],
             "recent": summary["recent"],
             "versions": {
@@ -270,12 +283,12 @@ class Supervisor:
                 self._label_delays = None
 
     def _ask_joiner(self) -> None:
-        """How feedback stands; and what has been learned of it, the journal need not keep."""
+        """How feedback stands; and what a durable version has learned of it, the journal need not keep."""
         joiner = self._system.label_joiner
         if joiner is not None:
             if self._label_delays is not None:  # it has not answered the last time
                 return
-            joiner.handle.learned.remote(self._offsets.get(FEEDBACK, 0))
+            joiner.handle.learned.remote(self._loop.archivist.offsets.get(FEEDBACK, 0))
             self._joiner_status = joiner.handle.status.remote()
             self._label_delays = joiner.handle.take_label_delays.remote()
 

@@ -1,0 +1,118 @@
+"""When a version becomes durable: the state of every role at one point of the stream, handed to the version manager.
+
+The loop asks `is_due`, brings home what is under way, and calls `commit`. The roles tell their state in their turn, behind
+everything that came before; the version manager writes it on a thread of its own while learning goes on.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ray import ObjectRef
+from ray.exceptions import RayActorError
+
+from actors.durable import Cut
+from actors.errors import LearningError
+from actors.learning.lineage import OffsetSet
+from actors.learning.promotion import Aliases
+from actors.learning.versioning import VersionHistory
+from actors.records import StreamPosition
+from actors.release_desk import ARCHIVE_GROUP
+from actors.version_store import Manifest
+from cluster.calls import is_ready, value_of
+from cluster.config import PerennialConfig, digest
+from cluster.launch import System
+
+logger = logging.getLogger(__name__)
+
+_WRITE_TIMEOUT_S = 300.0
+_RETRY_S = 5.0
+
+
+class Archivist:
+    def __init__(self, config: PerennialConfig, system: System) -> None:
+        self._config, self._system = config, system
+        self.durable: Manifest | None = system.resumed.manifest if system.resumed else None
+        self.offsets: Mapping[str, int] = system.resumed.position.offsets if system.resumed else {}  # as of `durable`
+        self._writing: tuple[ObjectRef, Cut] | None = None
+        self._is_whole_needed = True
+        self._last = time.monotonic()
+        self._not_before = 0.0
+
+    def is_due(self, version: int, rows: int) -> bool:
+        """Whether the head, `version`, is to be made durable now; `rows` it has learned."""
+        now = time.monotonic()
+        self._poll()
+        known, known_rows = (self.durable.version, self.durable.about["rows"]) if self.durable else (0, 0)
+        if version == known or self._writing is not None or now < self._not_before:
+            return False
+        versions = self._config.versions
+        return rows - known_rows >= versions.commit_rows or now - self._last >= versions.commit_every_s
+
+    def commit(
+        self,
+        version: int,
+        rows: int,
+        head: ObjectRef,
+        place: tuple[int, StreamPosition],
+        history: VersionHistory,
+        aliases: Aliases,
+        scores: Mapping[str, Any] | None,
+    ) -> None:
+        """Begins to make the head durable: `place` is the last round that is in it, and where the stream goes on."""
+        about = {
+            "rows": rows,
+            "scores": scores,
+            "lineage": self._lineage(history),
+            "aliases": aliases.names(),
+            "schema": self._system.schema.to_json(),
+            "task": self._config.task.model_dump(mode="json"),
+            "model": self._config.model.model_dump(mode="json"),
+            "optimizer": str(self._config.learners.optimizer.name),
+            "config_digest": digest(self._config),
+        }
+        cut = Cut(version, *place, history.to_state(), aliases, about, self.durable)
+        whole = self._is_whole_needed
+        replays = [member.handle.to_state.remote(whole=whole) for member in self._system.replays]
+        evaluator = self._system.evaluator.handle.to_state.remote()
+        archive = self._system.version_manager.handle.archive.options(concurrency_group=ARCHIVE_GROUP)
+        self._writing = archive.remote(cut, head, evaluator, *replays), cut
+        self._last = time.monotonic()
+
+    def finish(self) -> None:
+        """Waits until what is being written is durable. Raises LearningError where it cannot be."""
+        if self._writing is not None:
+            self._take(value_of(self._writing[0], _WRITE_TIMEOUT_S))
+
+    def _poll(self) -> None:
+        if self._writing is None or not is_ready(self._writing[0]):
+            return
+        try:
+            self._take(value_of(self._writing[0]))
+        except (RayActorError, LearningError) as error:
+            logger.warning("version %d has not become durable: %s", self._writing[1].version, error)
+            self._writing, self._is_whole_needed = None, True
+            self._not_before = time.monotonic() + _RETRY_S
+
+    def _take(self, manifest: Manifest) -> None:
+        assert self._writing is not None
+        self.durable, self.offsets, self._writing = manifest, self._writing[1].position.offsets, None
+        self._is_whole_needed = not all(
+            self._system.version_store.may_extend(manifest, part) for part in manifest.parts if part.startswith("replay-")
+        )
+
+    def _lineage(self, history: VersionHistory) -> dict[str, Any]:
+        """What has been learned since the durable version before."""
+        known = self.durable.version if self.durable else 0
+        records = [record for record in history.records() if record.version > known]
+        trained, shards = OffsetSet(), dict[str, int]()
+        for contribution in (each for record in records for each in record.contributions):
+            shards[str(contribution.shard)] = shards.get(str(contribution.shard), 0) + contribution.rows
+            for offsets in contribution.trained:
+                trained.add(offsets)
+        return {
+            "trained": trained.to_state(),  # start0, stop0, start1, stop1, ... by partition
+            "shards": shards,  # rows by shard
+            "digest": records[-1].digest if records else None,
+        }
