@@ -58,7 +58,7 @@ def role_pids(pid: int) -> list[tuple[str, int]]:
 def one_life(folder: Path, rows: int, draw: random.Random, kills: Counter[str], most: int) -> bool:
     """Whether the run has come to its end."""
     run = subprocess.Popen(command(folder, rows), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=(folder / "log").open("ab"))
-    deadline = time.monotonic() + draw.uniform(8.0, 30.0)
+    deadline = time.monotonic() + draw.uniform(8.0, 40.0)
     while run.poll() is None and time.monotonic() < deadline and kills.total() < most:
         time.sleep(draw.uniform(0.0, 2.0))
         alive = role_pids(run.pid)

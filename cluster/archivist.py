@@ -35,6 +35,7 @@ class Archivist:
         self._config, self._system = config, system
         self.durable: Manifest | None = system.resumed.manifest if system.resumed else None
         self.offsets: Mapping[str, int] = system.resumed.position.offsets if system.resumed else {}  # as of `durable`
+        self.round = system.resumed.round if system.resumed else -1  # the last one in it
         self._writing: tuple[ObjectRef, Cut] | None = None
         self._is_whole_needed = True
         self._last = time.monotonic()
@@ -97,7 +98,8 @@ class Archivist:
 
     def _take(self, manifest: Manifest) -> None:
         assert self._writing is not None
-        self.durable, self.offsets, self._writing = manifest, self._writing[1].position.offsets, None
+        cut = self._writing[1]
+        self.durable, self.offsets, self.round, self._writing = manifest, cut.position.offsets, cut.round, None
         self._is_whole_needed = not all(
             self._system.version_store.may_extend(manifest, part) for part in manifest.parts if part.startswith("replay-")
         )

@@ -12,9 +12,11 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from cluster.config import PerennialConfig
 
 DEFAULT_CONFIG = Path("ray_config.yaml")
@@ -104,6 +106,22 @@ def _parser() -> argparse.ArgumentParser:
         "--timeout", type=_seconds, default=STOP_TIMEOUT_S, metavar="SECONDS", help="fail if it takes longer (%(default)g)"
     )
 
+    log = command("log", "List the durable versions, newest first, and which of them have a name.", _log)
+    _configuration(log)
+    log.add_argument("--newest", type=_count, default=20, metavar="N", help="how many (%(default)d)")
+    log.add_argument("--json", action="store_true", help="print one JSON document")
+
+    show = command("show", "Show one durable version: what it learned, how it scored, what it is made of.", _show)
+    _configuration(show)
+    show.add_argument("version", type=_count, metavar="V", help="number of the version")
+    show.add_argument("--json", action="store_true", help="print one JSON document")
+
+    diff = command("diff", "Show what changed between two durable versions: rows learned, scores, weights by tensor.", _diff)
+    _configuration(diff)
+    diff.add_argument("before", type=_count, metavar="A", help="number of a version")
+    diff.add_argument("after", type=_count, metavar="B", help="number of another")
+    diff.add_argument("--json", action="store_true", help="print one JSON document")
+
     promote = command("promote", "Let production answer with a version; what it was stays at hand as `previous`.", _promote)
     _configuration(promote)
     _cluster_address(promote)
@@ -141,6 +159,12 @@ def _version_or_head(text: str) -> int | None:
         return None
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"got {text!r}, wanted the number of a version, or head")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, wanted a whole number above 0")
     return int(text)
 
 
@@ -221,14 +245,9 @@ def _status(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(snapshot.to_json()))
         return 0
-    from rich.console import Console
-
     from cluster.progress import render_status
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=SCREEN_WIDTH)  # a file or a pipe has no width of its own
-    console.print(render_status(snapshot))
+    _console().print(render_status(snapshot))
     return 0
 
 
@@ -239,6 +258,39 @@ def _stop(options: argparse.Namespace) -> int:
     request_stop(config.ray.address, config, options.timeout)
     print(f"{config.name} has stopped")
     return 0
+
+
+def _log(options: argparse.Namespace) -> int:
+    from cluster.history import log, print_log
+
+    return _tell(options, log(config_of(options), options.newest), print_log)
+
+
+def _show(options: argparse.Namespace) -> int:
+    from cluster.history import print_version, show
+
+    return _tell(options, show(config_of(options), options.version), print_version)
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from cluster.history import diff, print_diff
+
+    return _tell(options, diff(config_of(options), options.before, options.after), print_diff)
+
+
+def _tell(options: argparse.Namespace, document: Any, show: "Callable[[Console, Any], None]") -> int:
+    if options.json:
+        print(json.dumps(document))
+    else:
+        show(_console(), document)
+    return 0
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=SCREEN_WIDTH)  # a file or a pipe has no width of its own
 
 
 def _promote(options: argparse.Namespace) -> int:

@@ -2,18 +2,23 @@
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ray import ObjectRef
 from ray.exceptions import RayActorError
 
+from actors.durable import replay_part
 from actors.errors import LearningError, LostPlaceError
-from actors.learning.dealing import deal, offsets_of
+from actors.learning.dealing import Slice, deal, offsets_of
 from actors.records import RoundHeader, StreamPosition, Work
-from cluster.calls import ATTEMPTS, CALL_TIMEOUT_S, await_life, value_of
+from actors.version_store import Manifest
+from cluster.calls import ATTEMPTS, CALL_TIMEOUT_S, await_life, has_died, value_of
 from cluster.config import PerennialConfig
 from cluster.launch import System, drawers_of
+
+_REMEMBERED_ROUNDS = 2_000  # should storage refuse versions for long
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +54,21 @@ class ReplayHolding:
     nbytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """What the replay shards were given in a round, and what they drew for the next, by learner shard."""
+
+    number: int
+    batch: ObjectRef
+    slices: tuple[tuple[Slice, ...], ...]  # by replay shard
+    samples: dict[int, ObjectRef] = field(default_factory=dict)
+
+
 class RoundFeed:
     """`take` gives the next round; the one after it is being read meanwhile. Rows never pass through here.
 
-    `saw` is told of a round that has offsets but no good rows.
+    `saw` is told of a round that has offsets but no good rows. The rounds since the newest durable version are kept at hand
+    (references to them), so that a replay shard that dies becomes what it was.
     """
 
     def __init__(
@@ -65,7 +81,9 @@ class RoundFeed:
         self._config, self._system, self._tick, self._saw = config, system, tick, saw
         self.is_over = False
         self.holdings = [ReplayHolding() for _ in system.replays]
-        self._holding_refs: list[tuple[ObjectRef, ObjectRef, list[int]]] = []
+        self._holding_refs: list[tuple[ObjectRef, ObjectRef]] = []
+        self._remembered: deque[_Remembered] = deque(maxlen=_REMEMBERED_ROUNDS)
+        self._restart_from: Manifest | None = system.resumed.manifest if system.resumed else None
         resumed = system.resumed
         self._number = resumed.round + 1 if resumed else 0
         self._position = resumed.position if resumed else None
@@ -149,22 +167,57 @@ class RoundFeed:
         replays = self._system.replays
         if not replays:
             return
-        slices = deal(header.train_rows, len(replays), self._config.learners.micro_batch_rows)
+        dealt = deal(header.train_rows, len(replays), self._config.learners.micro_batch_rows)
+        self._remembered.append(_Remembered(header.round, batch, tuple(map(tuple, dealt))))
+        self._holding_refs = [self._add(at, self._remembered[-1]) for at in range(len(replays))]
+
+    def _add(self, at: int, round_: "_Remembered") -> tuple[ObjectRef, ObjectRef]:
         rows = math.ceil(self._config.replay.ratio * self._config.learners.rows_per_round)
-        for at, member in enumerate(replays):
-            drawers = drawers_of(at, len(replays), len(self._samples), header.round)
-            add = member.handle.add.options(num_returns=len(drawers) + 2)
-            *samples, held, nbytes = add.remote(batch, tuple(slices[at]), (rows,) * len(drawers))
-            for shard, ref in zip(drawers, samples, strict=True):
-                self._samples[shard] = ref
-            self._holding_refs.append((held, nbytes, drawers))
+        drawers = drawers_of(at, len(self._system.replays), len(self._samples), round_.number)
+        add = self._system.replays[at].handle.add.options(num_returns=len(drawers) + 2)
+        *samples, held, nbytes = add.remote(round_.batch, round_.slices[at], (rows,) * len(drawers))
+        round_.samples.update(zip(drawers, samples, strict=True))
+        for shard, ref in zip(drawers, samples, strict=True):
+            self._samples[shard] = ref
+        return held, nbytes
 
     def _note_holdings(self) -> None:
-        for at, (held, nbytes, drawers) in enumerate(self._holding_refs):
+        for at, (held, nbytes) in enumerate(self._holding_refs):
             try:
                 self.holdings[at] = ReplayHolding(value_of(held), value_of(nbytes))
             except RayActorError as error:
-                logger.warning("replay shard %d died (%s); it starts again empty", at, error)
-                for shard in drawers:
-                    self._samples[shard] = None
+                self._mend(at, error)
         self._holding_refs = []
+
+    # --- replay shards that die
+
+    def forget(self, durable: Manifest, round_number: int) -> None:
+        """The rounds up to this one are in a durable version."""
+        self._restart_from = durable
+        while self._remembered and self._remembered[0].number <= round_number:
+            self._remembered.popleft()
+
+    def mend(self, assignment: Assignment) -> None:
+        """Gives the assignment the sample it had, where the shard that drew it has died."""
+        if assignment.replay is None or not has_died(assignment.replay):
+            return
+        for round_ in self._remembered:
+            if round_.number == assignment.work.round - 1:
+                at = (assignment.work.shard + round_.number) % len(self._system.replays)
+                if has_died(round_.samples[assignment.work.shard]):
+                    self._mend(at, "found when its sample was missing")
+                assignment.replay = round_.samples[assignment.work.shard]
+                return
+        assignment.replay = None
+
+    def _mend(self, at: int, why: object) -> None:
+        """The shard as it was: from the newest durable version, and what has come since."""
+        member = self._system.replays[at]
+        logger.warning("replay shard %d died (%s); it is started again and gets back what it held", at, why)
+        await_life(member, self._tick)
+        part = replay_part(at)
+        if self._restart_from is not None and part in self._restart_from.parts:
+            states = self._system.version_store.load(self._restart_from, part)
+            value_of(member.handle.restore.remote(states))
+        for round_ in self._remembered:
+            self._add(at, round_)

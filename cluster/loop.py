@@ -242,8 +242,7 @@ class LearningLoop:
             for a in flight.assignments:
                 if flight is not first or has_died(a.receipt):
                     a.receipt = None
-                    if a.replay is not None and has_died(a.replay):
-                        a.replay = None
+                    self.feed.mend(a)
             self._send_flight(flight)
             base = flight.head
         self._watched_since = time.monotonic()
@@ -308,8 +307,7 @@ class LearningLoop:
         """The same work again. From the newer head if need be: in async mode no two runs are alike anyway."""
         logger.warning("contribution %s is given out again: its learner died or hung", a.work.contribution_id)
         await_life(self.system.learners[a.learner], self.tick)
-        if a.replay is not None and has_died(a.replay):
-            a.replay = None
+        self.feed.mend(a)
         self._send(a, a.learner, a.base or self._head)
 
     # --- both
@@ -321,6 +319,8 @@ class LearningLoop:
             self._history.commit(commit.record)
         self.version, self._rows = max(self.version, commit.version), commit.rows
         self.take_aliases(commit.version, commit.aliases)
+        if self.archivist.durable is not None:
+            self.feed.forget(self.archivist.durable, self.archivist.round)
         self._kept[commit.version] = head
         self._kept = {version: ref for version, ref in self._kept.items() if version in {*commit.kept, commit.version}}
 
@@ -333,7 +333,8 @@ class LearningLoop:
         if head == 0 and self.version > 0:
             self._tell_version_manager()
             return False
-        self.aliases = aliases
+        if head >= self.version:  # otherwise a commit has told since
+            self.aliases = aliases
         return True
 
     def _ensure_version_manager(self) -> None:

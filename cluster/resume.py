@@ -21,8 +21,8 @@ def start_from(config: PerennialConfig, *, fresh: bool, force: bool) -> Resumed 
         versions = store.versions()
         if versions and not force:
             raise ConfigError(
-                f"--fresh would overwrite the {len(versions)} versions in {config.storage} (the newest is {versions[-1]}): leave "
-                "it out to go on from them, name another place (--set storage=...), or add --force to delete them"
+                f"--fresh would overwrite {len(versions)} versions in {config.storage}, the newest {versions[-1]}: leave it "
+                "out to go on from them, name another place (--set storage=...), or add --force to delete them"
             )
         store.sweep(())
         return None
