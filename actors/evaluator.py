@@ -1,6 +1,6 @@
 """The evaluator: receives predictions from the learner shards and labels from the ingestor's batches; returns scores and
-drift alarms to the supervisor; holds predictions whose labels are not visible yet and the detectors. If it dies, the
-scores and the predictions file of this run end there; learning does not depend on it.
+drift alarms to the supervisor; holds predictions whose labels are not visible yet and the detectors. If it dies, Ray starts it
+again and the supervisor tells it what it was; only where it writes a predictions file the run ends, for that is lost.
 """
 
 import json

@@ -58,9 +58,9 @@ def role_pids(pid: int) -> list[tuple[str, int]]:
 def one_life(folder: Path, rows: int, draw: random.Random, kills: Counter[str], most: int) -> bool:
     """Whether the run has come to its end."""
     run = subprocess.Popen(command(folder, rows), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=(folder / "log").open("ab"))
-    deadline = time.monotonic() + draw.uniform(8.0, 40.0)
+    deadline = time.monotonic() + draw.uniform(10.0, 60.0)
     while run.poll() is None and time.monotonic() < deadline and kills.total() < most:
-        time.sleep(draw.uniform(0.0, 2.0))
+        time.sleep(draw.uniform(0.0, 8.0))
         alive = role_pids(run.pid)
         if alive:
             role, pid = draw.choice(alive)

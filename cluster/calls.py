@@ -48,6 +48,17 @@ def has_died(ref: ObjectRef) -> bool:
     return False
 
 
+def revived(member: "Member", tick: Callable[[], None], method: str, *arguments: Any) -> Any:
+    """Waits until Ray has started `member` again and calls `method`, which tells it what it was; it may die again meanwhile."""
+    for _ in range(ATTEMPTS):
+        await_life(member, tick)
+        try:
+            return value_of(getattr(member.handle, method).remote(*arguments))
+        except RayActorError:
+            continue
+    raise LearningError(f"{member.name} died {ATTEMPTS} times in a row; Ray's logs tell why")
+
+
 def await_life(member: "Member", tick: Callable[[], None], timeout_s: float = CALL_TIMEOUT_S) -> None:
     """Waits until Ray has started `member` again. Raises LearningError where it does not come back."""
     deadline = time.monotonic() + timeout_s

@@ -14,7 +14,7 @@ from actors.errors import LearningError, LostPlaceError
 from actors.learning.dealing import Slice, deal, offsets_of
 from actors.records import RoundHeader, StreamPosition, Work
 from actors.version_store import Manifest
-from cluster.calls import ATTEMPTS, CALL_TIMEOUT_S, await_life, has_died, value_of
+from cluster.calls import ATTEMPTS, CALL_TIMEOUT_S, await_life, has_died, revived, value_of
 from cluster.config import PerennialConfig
 from cluster.launch import System, drawers_of
 
@@ -132,9 +132,10 @@ class RoundFeed:
                 return batch, header
             except (RayActorError, LostPlaceError) as error:
                 logger.warning("the ingestor died (%s); started again, it goes on from its last position", error)
-                await_life(self._system.ingestor, self._tick)
                 if self._position is not None:
-                    value_of(self._system.ingestor.handle.resume.remote(self._position, self._number))
+                    revived(self._system.ingestor, self._tick, "resume", self._position, self._number)
+                else:
+                    await_life(self._system.ingestor, self._tick)
                 self._next = self._request()
         raise LearningError(f"the ingestor died {ATTEMPTS} times in a row; Ray's logs tell why")
 
@@ -214,10 +215,11 @@ class RoundFeed:
         """The shard as it was: from the newest durable version, and what has come since."""
         member = self._system.replays[at]
         logger.warning("replay shard %d died (%s); it is started again and gets back what it held", at, why)
-        await_life(member, self._tick)
-        part = replay_part(at)
-        if self._restart_from is not None and part in self._restart_from.parts:
-            states = self._system.version_store.load(self._restart_from, part)
-            value_of(member.handle.restore.remote(states))
+        part, durable = replay_part(at), self._restart_from
+        if durable is not None and part in durable.parts:
+            states = self._system.version_store.load(durable, part)
+            revived(member, self._tick, "restore", states)
+        else:
+            await_life(member, self._tick)
         for round_ in self._remembered:
             self._add(at, round_)

@@ -76,6 +76,7 @@ class System:
     schema: Schema
     version_store: VersionStore
     label_joiner: Member | None = None
+    writes_predictions: bool = False
     resumed: Resumed | None = None
     samples: list[ObjectRef | None] = field(default_factory=list)  # by learner shard, drawn before the run went on
     members: list[Member] = field(init=False)
@@ -169,7 +170,8 @@ class Launcher:
     def evaluator(self, label_type: LabelType, predictions: Path | None) -> Member:
         c = self._config
         path = str(predictions.absolute()) if predictions else None
-        return self._spawn(Evaluator, "evaluator", "evaluator", (c.task, c.drift, label_type, path), on_this_node=True)
+        arguments = (c.task, c.drift, label_type, path)
+        return self._spawn(Evaluator, "evaluator", "evaluator", arguments, on_this_node=True, max_restarts=-1)
 
     def launch(self, predictions: Path | None, label_joiner: Member | None, resumed: Resumed | None) -> System:
         """Everything that learns, going on from `resumed`. `label_joiner` is there already where predictions are served."""
@@ -191,6 +193,7 @@ class Launcher:
             schema=stream.schema,
             version_store=VersionStore(c.storage),
             label_joiner=label_joiner,
+            writes_predictions=predictions is not None,
             resumed=resumed,
             samples=[None] * c.learners.shards,
         )

@@ -16,6 +16,7 @@ import ray
 from ray import ObjectRef
 from ray.exceptions import RayActorError
 
+from actors.durable import EVALUATOR
 from actors.errors import LearningError
 from actors.evaluator import Observation
 from actors.learning.promotion import Aliases
@@ -23,7 +24,7 @@ from actors.learning.versioning import Outcome, VersionHistory
 from actors.records import RoundHeader
 from actors.version_manager import Commit
 from cluster.archivist import Archivist
-from cluster.calls import ATTEMPTS, SLICE_S, await_life, has_died, is_ready, value_of
+from cluster.calls import ATTEMPTS, SLICE_S, await_life, has_died, is_ready, revived, value_of
 from cluster.config import PerennialConfig
 from cluster.feed import Assignment, RoundFeed
 from cluster.launch import System
@@ -32,6 +33,17 @@ logger = logging.getLogger(__name__)
 
 _WINDOW = 2  # rounds under way at once: one that learns, one that stands ready behind it
 _OBSERVATIONS = 4  # calls that the evaluator may be behind
+_REMEMBERED_OBSERVATIONS = 4_000  # should storage refuse versions for long
+
+
+@dataclass(slots=True)
+class _Observed:
+    """What the evaluator was given: the labels of a round, or None, and predictions; and its answer."""
+
+    round: int
+    batch: ObjectRef | None
+    predictions: list[ObjectRef]
+    answer: ObjectRef
 
 
 @dataclass(slots=True)
@@ -44,7 +56,7 @@ class _Flight:
     started: float
     head: ObjectRef | None = None
     commit: ObjectRef | None = None
-    observation: ObjectRef | None = None
+    observation: _Observed | None = None
     batch: ObjectRef | None = None  # whose labels the evaluator has not seen yet
     attempts: int = 0
 
@@ -77,7 +89,8 @@ class LearningLoop:
     _leftovers: deque[Assignment] = field(default_factory=deque)  # given up by their round, on their own base
     _queue: deque[Assignment] = field(default_factory=deque)  # async: dealt, not yet given to a learner
     _learning: list[Assignment] = field(default_factory=list)  # async: at a learner
-    _observations: deque[ObjectRef] = field(default_factory=deque)
+    _observations: deque[_Observed] = field(default_factory=deque)  # not taken yet
+    _observed: deque[_Observed] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_OBSERVATIONS))  # not durable yet
     _observed_round: int = -1
     _watched_since: float = 0.0
     archivist: Archivist = field(init=False)
@@ -111,10 +124,16 @@ class LearningLoop:
 
     def commit(self) -> None:
         """Makes the head durable, and waits for it. Raises LearningError where it cannot be."""
-        self.archivist.finish()
-        if self._is_cut_open:
-            self._cut()
+        try:
             self.archivist.finish()
+            if self._is_cut_open:
+                self._cut()
+                self.archivist.finish()
+        except RayActorError as error:
+            raise LearningError(
+                f"a role died while version {self.version} was being made durable ({error}): start the run again, and it goes on "
+                "from the durable version before"
+            ) from error
 
     # --- durable versions
 
@@ -179,7 +198,7 @@ class LearningLoop:
                 self._send(a, a.work.shard, a.base or flight.base)
         flight.commit, flight.head = self._commit_of(flight.header, flight.assignments)
         self._head = flight.head
-        flight.observation = self._observation_of(flight.batch, flight.assignments)
+        flight.observation = self._observe(flight.header, flight.batch, flight.assignments)
 
     def _wait_for_commit(self, also: ObjectRef | None = None) -> bool:
         """True once the first flight's commit is there; False where it was interrupted: by a slice's end, or by `also`."""
@@ -205,6 +224,7 @@ class LearningLoop:
                 continue
             self._flights.popleft()
             self._note(flight.header, commit, flight.head)
+            assert flight.observation is not None
             self._observations.append(flight.observation)
             self._watched_since = time.monotonic()
             self._learn_stale_again(flight.assignments, commit)
@@ -290,7 +310,7 @@ class LearningLoop:
     def _land_one(self, a: Assignment) -> Landed:
         is_new = a.header.round > self._observed_round
         self._observed_round = max(self._observed_round, a.header.round)
-        self._observations.append(self._observation_of(a.batch if is_new else None, [a]))
+        self._observations.append(self._observe(a.header, a.batch if is_new else None, [a]))
         for _ in range(ATTEMPTS):
             commit_ref, self._head = self._commit_of(a.header, [a])
             try:
@@ -321,6 +341,8 @@ class LearningLoop:
         self.take_aliases(commit.version, commit.aliases)
         if self.archivist.durable is not None:
             self.feed.forget(self.archivist.durable, self.archivist.round)
+            while self._observed and self._observed[0].round <= self.archivist.round:
+                self._observed.popleft()
         self._kept[commit.version] = head
         self._kept = {version: ref for version, ref in self._kept.items() if version in {*commit.kept, commit.version}}
 
@@ -331,7 +353,7 @@ class LearningLoop:
     def take_aliases(self, head: int, aliases: Aliases) -> bool:
         """False where the version manager, with `head`, knows nothing of what was: it has been started again, and is told."""
         if head == 0 and self.version > 0:
-            self._tell_version_manager()
+            self.system.version_manager.handle.resume.remote(self._history, self.aliases, *self._kept.values())
             return False
         if head >= self.version:  # otherwise a commit has told since
             self.aliases = aliases
@@ -339,13 +361,7 @@ class LearningLoop:
 
     def _ensure_version_manager(self) -> None:
         """Where it has been started again, it goes on from the last version that has come back."""
-        await_life(self.system.version_manager, self.tick)
-        value_of(self._tell_version_manager())
-
-    def _tell_version_manager(self) -> ObjectRef:
-        """Changes nothing where it knows."""
-        told: ObjectRef = self.system.version_manager.handle.resume.remote(self._history, self.aliases, *self._kept.values())
-        return told
+        revived(self.system.version_manager, self.tick, "resume", self._history, self.aliases, *self._kept.values())
 
     def _send(self, a: Assignment, learner: int, base: ObjectRef) -> None:
         a.learner, a.sent = learner, time.monotonic()
@@ -357,20 +373,36 @@ class LearningLoop:
         refs: list[ObjectRef] = commit.remote(header, *(a.receipt for a in assignments), *(a.change for a in assignments))
         return refs[0], refs[1]
 
-    def _observation_of(self, batch: ObjectRef | None, assignments: Sequence[Assignment]) -> ObjectRef:
+    def _observe(self, header: RoundHeader, batch: ObjectRef | None, assignments: Sequence[Assignment]) -> _Observed:
         """Predictions for the evaluator, with the labels of a round the first time that it comes."""
-        predictions = [a.predictions for a in assignments if a.work.test_slices]
-        observation: ObjectRef = self.system.evaluator.handle.observe.remote(batch, *predictions)
-        return observation
+        predictions = [a.predictions for a in assignments if a.work.test_slices and a.predictions is not None]
+        answer = self.system.evaluator.handle.observe.remote(batch, *predictions)
+        observed = _Observed(header.round, batch, predictions, answer)
+        self._observed.append(observed)
+        return observed
 
     def _take_observations(self, allowed: int) -> None:
         """Takes what the evaluator has answered; waits where it is more than `allowed` calls behind."""
-        while self._observations and (len(self._observations) > allowed or is_ready(self._observations[0])):
+        while self._observations and (len(self._observations) > allowed or is_ready(self._observations[0].answer)):
             try:
-                self.observation = value_of(self._observations[0])
+                self.observation = value_of(self._observations[0].answer)
             except RayActorError as error:
-                raise LearningError(f"the evaluator died, and with it the scores of this run: {error}") from error
+                self._mend_evaluator(error)
+                continue
             self._observations.popleft()
+
+    def _mend_evaluator(self, error: RayActorError) -> None:
+        """It gets back what it knew: from the newest durable version, and what it has been given since."""
+        if self.system.writes_predictions:
+            raise LearningError(f"the evaluator died, and with it the predictions file of this run: {error}") from error
+        logger.warning("the evaluator died (%s); it is started again and gets back what it knew", error)
+        evaluator, durable = self.system.evaluator, self.archivist.durable
+        if durable is not None:
+            revived(evaluator, self.tick, "restore", self.system.version_store.load(durable, EVALUATOR)[0])
+        else:
+            await_life(evaluator, self.tick)
+        for observed in self._observed:
+            observed.answer = evaluator.handle.observe.remote(observed.batch, *observed.predictions)
 
     def _learn_stale_again(self, assignments: Sequence[Assignment], commit: Commit) -> None:
         """Rows of a contribution that came too late have been predicted; they are learned from the present head."""

@@ -145,7 +145,7 @@ def _mean_moments(contributions: list[Contribution], layout: Layout) -> Mapping[
     moments: dict[str, np.ndarray] = {}
     for name, first in contributions[0].change.optimizer.items():
         if first.ndim == 0:
-            moments[name] = np.max([c.change.optimizer[name] for c in contributions], axis=0).astype(first.dtype)
+            moments[name] = np.asarray(np.max([c.change.optimizer[name] for c in contributions], axis=0), first.dtype)
             continue
         vectors = [_vector(c.change.optimizer[name], c.change.layout, layout) for c in contributions]
         moments[name] = np.asarray(_mean(vectors, rows), np.float32)

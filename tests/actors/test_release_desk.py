@@ -137,7 +137,7 @@ def test_only_versions_that_are_kept_can_be_moved_to():
     for version in range(1, 9):
         desk.committed(a_state(version), None)
     assert desk.kept == (1, 7, 8), "the newest, and what production is"
-    with pytest.raises(UnknownVersionError, match=r"version 4 is not kept: kept are 1 to 8"):
+    with pytest.raises(UnknownVersionError, match=r"version 4 is not kept: kept are the newest, 1 to 8 "):
         desk.rollback(4, "", "me", 1.0)
 
 

@@ -2,6 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from actors.audit_log import AuditLog
+from actors.durable import Cut, resumed
+from actors.errors import UnknownVersionError
 from actors.learner_config import LearnersConfig
 from actors.learner_shard import LearnerShard
 from actors.learning.consolidation import ConsolidationConfig
@@ -9,6 +12,7 @@ from actors.learning.dealing import deal, offsets_of
 from actors.learning.lineage import OffsetRange
 from actors.learning.models.config import ModelConfig
 from actors.learning.promotion import Aliases, PromotionConfig
+from actors.learning.retention import VersionsConfig
 from actors.learning.schema import Column, ColumnKind, LabelType, Schema
 from actors.learning.state import ModelState
 from actors.learning.task import TaskConfig
@@ -17,6 +21,7 @@ from actors.records import RoundBatch, RoundHeader, Rows, StreamPosition, Work
 from actors.release_desk import Blueprint
 from actors.replay_shard import ReplayShard
 from actors.version_manager import VersionManager
+from actors.version_store import VersionStore
 
 ROWS, SHARDS = 64, 2
 
@@ -28,16 +33,19 @@ def shard():
 
 
 @pytest.fixture
-def manager():
+def manager(tmp_path):
     ticks = iter(range(10**6))
-    return a_manager(lambda: float(next(ticks)))
+    return a_manager(tmp_path, lambda: float(next(ticks)))
 
 
-def a_manager(clock):
+def a_manager(folder, clock):
     columns = tuple(Column(name, ColumnKind.NUMERIC) for name in "abc")
     blueprint = Blueprint(Schema(columns, "class", LabelType.STRING), TaskConfig(), ModelConfig(kind="linear"), 3, 1)
     config = ConsolidationConfig(max_staleness=2)
-    return VersionManager(config, PromotionConfig(), blueprint, SHARDS, lambda state: [state], clock, serves=False)
+    return VersionManager(
+        config, PromotionConfig(keep_versions=2), blueprint, SHARDS, lambda state: [state], clock,
+        serves=False, storage=str(folder), versions=VersionsConfig(keep_last=2, keep_hourly=0, keep_daily=0),
+    )  # fmt: skip
 
 
 def a_round(number):
@@ -101,14 +109,14 @@ def test_a_late_contribution_is_taken_while_its_base_is_kept_and_refused_after(s
     assert commit.judgements[0].outcome is Outcome.STALE and commit.version == 3
 
 
-def test_started_again_it_goes_on_from_the_last_version_and_knows_what_was_learned(shard, manager):
+def test_started_again_it_goes_on_from_the_last_version_and_knows_what_was_learned(shard, manager, tmp_path):
     mirror, head = VersionHistory(2), manager.head_state()
     for number in range(3):
         header, receipts, changes = contributions(shard, head, number)
         commit, head = manager.commit(header, *receipts, *changes)
         mirror.saw(header.read, header.quarantined)
         mirror.commit(commit.record)
-    again = a_manager(lambda: 0.0)
+    again = a_manager(tmp_path, lambda: 0.0)
     again.resume(mirror, commit.aliases, head)
     assert again.aliases() == commit.aliases == Aliases(production=3, shadow=3, previous=2)
     commit, _ = again.commit(header, *receipts, *changes)
@@ -124,6 +132,57 @@ def test_resuming_a_manager_that_knows_more_changes_nothing(shard, manager):
     manager.commit(header, *receipts, *changes)
     manager.resume(VersionHistory(2), Aliases(), first)
     assert manager.head_state().version == 1
+
+
+def archived(manager, header, head, parent):
+    """As the supervisor has it made durable."""
+    about = {"rows": head.rows, "aliases": manager.aliases().names(), "schema": manager.blueprint().schema.to_json()}
+    cut = Cut(head.version, header.round, header.position, VersionHistory(2).to_state(), manager.aliases(), about, parent)
+    return manager.archive(cut, head, {"scores": [1]}, {"whole": True, "rows": [2]})
+
+
+def test_durable_versions_can_be_gone_back_to_and_the_oldest_without_a_name_are_deleted(shard, manager, tmp_path):
+    heads, manifest, store = [], None, VersionStore(str(tmp_path))
+    for number in range(6):
+        header, receipts, changes = contributions(shard, manager.head_state(), number)
+        _, head = manager.commit(header, *receipts, *changes)
+        heads.append(head)
+        manifest = archived(manager, header, head, manifest)
+        if number == 2:
+            manager.promote(2, "good", "a test", 1.0)
+            manager.promote(None, "go on", "a test", 1.0)
+    assert store.versions() == [2, 3, 5, 6], "those that production was moved to, and the newest two"
+    assert manager.state(3) is None
+    moved = manager.rollback(3, "it was better", "a test", 1.0)
+    assert (moved.production, manager.aliases().production) == (3, 3)
+    assert manager.state(3).digest() == heads[2].digest()
+    with pytest.raises(UnknownVersionError, match="version 4 is not kept"):
+        manager.rollback(4, "", "a test", 1.0)
+    told = [(entry["kind"], entry["version"], entry["by"], entry["reason"]) for entry in AuditLog(str(tmp_path)).read(10)]
+    assert told == [
+        ("promoted", 2, "a test", "good"),
+        ("promoted", 3, "a test", "go on"),
+        ("rolled_back", 3, "a test", "it was better"),
+    ]
+    found = resumed(store, manifest)
+    assert found.states[-1].digest() == heads[5].digest() and found.position == header.position and found.round == 5
+    assert (found.evaluator, found.replays) == ({"scores": [1]}, ([{"whole": True, "rows": [2]}],))
+
+
+def test_started_again_it_finds_the_version_that_production_is_held_at(shard, manager, tmp_path):
+    manifest = None
+    for number in range(5):
+        header, receipts, changes = contributions(shard, manager.head_state(), number)
+        _, head = manager.commit(header, *receipts, *changes)
+        manifest = archived(manager, header, head, manifest)
+        if number == 1:
+            manager.promote(1, "hold it", "a test", 1.0)
+    again = a_manager(tmp_path, lambda: 0.0)
+    history = VersionHistory(2)
+    history.head = head.version
+    again.resume(history, manager.aliases(), head)
+    assert again.aliases().production == 1
+    assert again.state(1).digest() == manager.state(1).digest()
 
 
 def test_old_states_are_dropped(shard, manager):
