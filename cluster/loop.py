@@ -131,8 +131,8 @@ class LearningLoop:
                 self.archivist.finish()
         except RayActorError as error:
             raise LearningError(
-                f"a role died while version {self.version} was being made durable ({error}): start the run again, and it goes on "
-                "from the durable version before"
+                f"a role died while version {self.version} was being made durable ({error}): start the run again, and it goes "
+                "on from the durable version before"
             ) from error
 
     # --- durable versions
