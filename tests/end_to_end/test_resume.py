@@ -1,0 +1,111 @@
+"""A run that dies goes on from its newest durable version as if nothing had happened."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray_head import RayHead
+from systems import LiveSystem, Outcome, learn, perennial
+from waiting import wait_until
+
+from actors.version_store import VersionStore
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+ROWS = 24_000
+SETTINGS = (
+    f"stream.rows={ROWS}", "stream.synthetic.rate_rows_per_s=null", "stream.label_delay_rows=300", "replay.strategy=reservoir",
+    "replay.shards=2", "learners.micro_batch_rows=8", "versions.commit_rows=3000",
+)  # fmt: skip
+
+
+def digest(folder: Path) -> str:
+    newest, damaged = VersionStore(str(folder / "storage")).newest_whole()
+    assert newest is not None and not damaged
+    found: str = newest.about["lineage"]["digest"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return folder, learn(ray_cluster, folder, "undisturbed", *SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def killed(shared_ray: RayHead, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a run that was killed in the middle, with no chance to say anything."""
+    folder = tmp_path_factory.mktemp("killed")
+    with LiveSystem(shared_ray.address, folder, "killed", *SETTINGS, once=True) as system:
+        store = VersionStore(str(folder / "storage"))
+        wait_until(store.versions, 90, "a durable version")
+        os.killpg(system.process.pid, signal.SIGKILL)
+    newest, _ = store.newest_whole()
+    assert newest is not None and newest.about["rows"] < ROWS, "it was killed before its end"
+    yield folder
+
+
+def test_a_killed_run_goes_on_to_the_same_model_and_the_same_scores(
+    undisturbed: tuple[Path, Outcome], killed: Path, ray_cluster: str
+) -> None:
+    folder, whole = undisturbed
+    done = learn(ray_cluster, killed, "killed", *SETTINGS)
+    for each in (whole, done):
+        rows = each.report["rows"]
+        assert (rows["read"], rows["tested"], rows["trained"]) == (ROWS, ROWS, ROWS)
+        assert (rows["lost"], rows["duplicated"]) == (0, 0)
+    assert digest(killed) == digest(folder)
+    assert done.report["versions"]["head"] == whole.report["versions"]["head"]
+    assert done.report["prequential"] == whole.report["prequential"]
+    assert done.report["drift"] == whole.report["drift"]
+
+
+def test_a_damaged_version_is_named_and_the_one_before_is_gone_on_from(
+    undisturbed: tuple[Path, Outcome], ray_cluster: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, whole = undisturbed
+    before, store = digest(folder), VersionStore(str(folder / "storage"))
+    newest = store.versions()[-1]
+    path = folder / f"storage/versions/{newest:010d}/model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    done = learn(ray_cluster, folder, "undisturbed", *SETTINGS)
+    assert f"version {newest} in {folder / 'storage'} is damaged: model.safetensors" in caplog.text
+    assert digest(folder) == before
+    assert done.report["rows"]["trained"] == ROWS and done.report["rows"]["duplicated"] == 0
+    assert store.versions()[-1] == newest == whole.report["versions"]["head"]
+
+
+def test_what_storage_holds_is_not_overwritten_nor_mixed_with_another_model(undisturbed: tuple[Path, Outcome]) -> None:
+    folder, _ = undisturbed
+    common = ("--no-serve", "--once", "--set", f"storage={folder / 'storage'}", "--set", "stream.rows=10")
+    fresh = perennial("run", *common, "--fresh", cwd=folder)
+    assert fresh.returncode == 2 and "--fresh would overwrite" in fresh.stderr and "--force" in fresh.stderr
+    other = perennial("run", *common, "--set", "model.hidden=[3]", cwd=folder)
+    assert other.returncode == 2 and "model.hidden is [3], but version" in other.stderr
+
+
+def test_the_history_can_be_read_when_nothing_runs(undisturbed: tuple[Path, Outcome]) -> None:
+    folder, whole = undisturbed
+    storage = ("--set", f"storage={folder / 'storage'}", "--json")
+    log = json.loads(perennial("log", *storage, cwd=folder).stdout)
+    newest, before = log["versions"][:2]
+    assert (
+        newest["version"] == whole.report["versions"]["head"]
+        and newest["rows"] == ROWS
+        and newest["parent"] == before["version"]
+    )
+    assert newest["scores"]["metric"] == "accuracy" and "shadow" in newest["aliases"]
+    shown = json.loads(perennial("show", str(newest["version"]), *storage, cwd=folder).stdout)
+    assert shown["lineage"]["trained"] == {"synthetic": [before["rows"], ROWS]}
+    assert sum(shown["lineage"]["shards"].values()) == ROWS - before["rows"]
+    changed = json.loads(perennial("diff", str(before["version"]), str(newest["version"]), *storage, cwd=folder).stdout)
+    assert changed["rows"] == ROWS - before["rows"]
+    assert changed["learned"] == [{"partition": "synthetic", "start": before["rows"], "stop": ROWS}]
+    assert all(0 < each["change"] < 1 for each in changed["tensors"] if each["name"].endswith("weight"))
+    missing = perennial("show", "99999", *storage, cwd=folder)
+    assert missing.returncode == 1 and f"the nearest are {before['version']} and {newest['version']}" in missing.stderr
