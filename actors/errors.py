@@ -5,6 +5,7 @@
     ├── InputUnusableError   the stream cannot be read, or every row is bad        exit 3
     ├── LostPlaceError       an actor that was started again is asked to go on without being told where
     ├── UnknownVersionError  a version that does not exist, or is not kept any more
+    ├── NotFollowedError     production has moved, and a replica does not answer with it yet
     ├── DamagedVersionError  a version on storage is torn, or not what was written
     └── LearningError        a role failed beyond what retries may mend            exit 1
 
@@ -37,6 +38,10 @@ class LostPlaceError(PerennialError):
 
 class UnknownVersionError(PerennialError):
     """There is no such version to move an alias to."""
+
+
+class NotFollowedError(PerennialError):
+    """The alias has moved, but a replica has not followed in time."""
 
 
 class DamagedVersionError(PerennialError):

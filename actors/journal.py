@@ -160,8 +160,10 @@ class Journal:
         said = (item.request_id, label, item.score, item.received_at)
         if item.request_id is not None:
             before = self._said(item.request_id)
-            if before is not None:
-                return FeedbackOutcome.DUPLICATE if _says(item, *before) else FeedbackOutcome.CONFLICT
+            if before is not None and not _says(item, *before):
+                return FeedbackOutcome.CONFLICT
+            if before is not None and not (item.features is not None and self._gives_up_waiting(item.request_id, totals)):
+                return FeedbackOutcome.DUPLICATE
             served = self._one(f"SELECT {_SERVED} FROM served WHERE request_id = ?", item.request_id)
             if served:
                 self._execute("DELETE FROM served WHERE request_id = ?", (item.request_id,))
@@ -174,6 +176,12 @@ class Journal:
         self._execute("INSERT INTO labels (request_id, label, score, received_at) VALUES (?, ?, ?, ?)", said)
         totals["waiting_labels"] += 1
         return FeedbackOutcome.UNKNOWN
+
+    def _gives_up_waiting(self, request_id: str, totals: Counter[str]) -> bool:
+        """Whether a label waited for this prediction; now that the features have come with it, it need not."""
+        waited = self._execute("DELETE FROM labels WHERE request_id = ?", (request_id,)).rowcount
+        totals["waiting_labels"] -= waited
+        return waited > 0
 
     def _said(self, request_id: str) -> tuple[Any, ...] | None:
         """(label, score) that was given for the request before."""

@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from actors.errors import LearningError, UnknownVersionError
+from actors.errors import NotFollowedError, UnknownVersionError
 from actors.learning.models.config import ModelConfig
 from actors.learning.promotion import Aliases, PromotionConfig
 from actors.learning.schema import Schema
 from actors.learning.state import ModelState
 from actors.learning.task import TaskConfig, TaskKind
 
-_ALIVE_S = 3.0  # a replica asks at least once a second
+_ALIVE_S = 3.0  # a replica asks at least once a second,
+_TAKING_OVER_S = 10.0  # unless it has a version to take over
 _EVENTS = 1_000
 _UNSERVED = 1_000  # versions whose freshness is still to be measured
 PRODUCTION, SHADOW = "production", "shadow"
@@ -98,8 +99,7 @@ class Event:
 class _Follower:
     report: ReplicaReport
     place: Place | None
-    seen: float
-    is_waiting: bool = True
+    alive_until: float
 
 
 class ReleaseDesk:
@@ -159,12 +159,12 @@ class ReleaseDesk:
     def promote(self, version: int | None, reason: str, by: str, timeout_s: float) -> Moved:
         """To the head where no version is named, after which policy `always` follows again.
 
-        Raises UnknownVersionError where the version is not kept, LearningError where a replica has not followed in time.
+        Raises UnknownVersionError where the version is not kept, NotFollowedError where a replica has not followed in time.
         """
         return self._move(version, "promoted", reason, by, timeout_s)
 
     def rollback(self, version: int | None, reason: str, by: str, timeout_s: float) -> Moved:
-        """To the previous version where none is named."""
+        """To the previous version where none is named: said twice, it is back where it was."""
         return self._move(version, "rolled_back", reason, by, timeout_s)
 
     def _move(self, version: int | None, kind: str, reason: str, by: str, timeout_s: float) -> Moved:
@@ -185,7 +185,10 @@ class ReleaseDesk:
             place = Place(self._epoch, self._serial[PRODUCTION])
             if not self._changed.wait_for(lambda: not self._behind(place), timeout_s):
                 late = ", ".join(f.report.name for f in self._behind(place))
-                raise LearningError(f"production is version {target} now, but {late} has not followed within {timeout_s:g} s")
+                raise NotFollowedError(
+                    f"production is version {target} now, but {late} has not followed within {timeout_s:g} s; it will, and "
+                    f"naming version {target} again waits for it"
+                )
             return Moved(target, aliases.previous, 1000 * (time.monotonic() - started))
 
     def _at_hand(self, version: int | None) -> bool:
@@ -244,18 +247,19 @@ class ReleaseDesk:
     def wait_release(self, report: ReplicaReport, have: Place | None, timeout_s: float) -> Release | None:
         """What `report.role` is to serve, as soon as it differs from `have`; None after `timeout_s` without news."""
         with self._changed:
-            follower = self._followers[report.name] = _Follower(report, have, time.monotonic())
+            follower = self._followers[report.name] = _Follower(report, have, time.monotonic() + timeout_s + _ALIVE_S)
             self._note_followers()
             self._changed.wait_for(lambda: self._news(report.role, have), timeout_s)
-            follower.is_waiting, follower.seen = False, time.monotonic()
-            return self._release(report.role, have) if self._news(report.role, have) else None
+            has_news = self._news(report.role, have)
+            follower.alive_until = time.monotonic() + (_TAKING_OVER_S if has_news else _ALIVE_S)
+            return self._release(report.role, have) if has_news else None
 
     def wait_events(self, report: ReplicaReport, after: int, timeout_s: float) -> list[Event]:
         """Events with a larger id, as soon as there are any; none after `timeout_s`."""
         with self._changed:
-            follower = self._followers[report.name] = _Follower(report, None, time.monotonic())
+            follower = self._followers[report.name] = _Follower(report, None, time.monotonic() + timeout_s + _ALIVE_S)
             self._changed.wait_for(lambda: self._event_id > after and bool(self._events), timeout_s)
-            follower.is_waiting, follower.seen = False, time.monotonic()
+            follower.alive_until = time.monotonic() + _ALIVE_S
             return [event for event in self._events if event.id > after]
 
     def tell(self, kind: str, data: Mapping[str, Any]) -> None:
@@ -287,7 +291,7 @@ class ReleaseDesk:
         return Release(place, version, self._shared[version], self.blueprint if is_new_here else None)
 
     def _is_alive(self, follower: _Follower) -> bool:
-        return time.monotonic() - follower.seen < _ALIVE_S
+        return time.monotonic() < follower.alive_until
 
     def _behind(self, place: Place) -> list[_Follower]:
         """Live production replicas that do not serve what was released at `place`, or later."""

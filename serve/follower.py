@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,13 @@ class VersionFollower:
     ) -> None:
         self._identity, self._manager, self._server, self._counts = identity, manager, server, counts
         self._place: Place | None = None
+        self._has_heard = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._follow())
+
+    async def first_word(self) -> None:
+        """Returns once the version manager has answered, or cannot be reached: before that there is nothing to answer with."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._has_heard.wait(), GRACE_S)
 
     async def _follow(self) -> None:
         while True:
@@ -56,7 +63,9 @@ class VersionFollower:
                 release = await self._ask()
                 if release is not None:
                     await self._take_over(release)
+                self._has_heard.set()
             except UnreachableError as error:  # it goes on with the version that it has
+                self._has_heard.set()
                 logger.info("no word from the version manager: %s", error)
                 await asyncio.sleep(_RETRY_S)
             except Exception:  # such as a user's module that cannot be built: told again with every attempt

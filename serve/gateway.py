@@ -9,6 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from ray import serve as ray_serve
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 
-from actors.errors import LearningError, UnknownVersionError
+from actors.errors import LearningError, NotFollowedError, UnknownVersionError
 from actors.feedback import FeedbackItem, FeedbackOutcome, FeedbackRefusedError
 from actors.learning.promotion import Aliases
 from actors.release_desk import WAITING_GROUP, Event, Moved
@@ -34,7 +35,6 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _DESCRIPTION_S = 1.0  # how long what production told of itself is taken for true
-_RETRY_AFTER_S = 1.0
 _RETRY_S = 0.2
 _EVENTS = 1_000
 
@@ -60,24 +60,24 @@ class ProductionClient:
         """None while production has no version, or cannot be asked."""
         if time.monotonic() - self._described_at >= _DESCRIPTION_S:
             try:
-                self._description = await self._call("describe")
+                self._description = await self._call("describe", timeout_s=_DESCRIPTION_S)
             except RequestError:
                 return None
             self._described_at = time.monotonic() if self._description else -_DESCRIPTION_S
         return self._description
 
-    async def _call(self, method: str, *arguments: Any) -> Any:
+    async def _call(self, method: str, *arguments: Any, timeout_s: float | None = None) -> Any:
         try:
             if self._handle is None:
                 self._handle = ray_serve.get_deployment_handle(REPLICA, self._app)
-            return await asyncio.wait_for(getattr(self._handle, method).remote(*arguments), self._timeout_s)
+            return await asyncio.wait_for(getattr(self._handle, method).remote(*arguments), timeout_s or self._timeout_s)
         except RayTaskError as error:
             if isinstance(error.cause, RequestError):
                 raise error.cause from None
             raise
         except (RayError, RayServeException, TimeoutError) as error:
             message = f"production cannot be asked: {str(error) or 'no answer in time'}"
-            raise RequestError(503, "unavailable", message, retry_after_s=_RETRY_AFTER_S) from error
+            raise RequestError(503, "unavailable", message) from error
 
 
 class SystemDesk:
@@ -118,16 +118,15 @@ class SystemDesk:
     async def status(self) -> dict[str, Any]:
         snapshot = await self._ask("status")
         if snapshot is None:
-            raise RequestError(503, "not_ready", "the system is still starting", retry_after_s=_RETRY_AFTER_S)
+            raise RequestError(503, "not_ready", "the system is still starting")
         document: dict[str, Any] = snapshot.to_json()
         return document
 
     async def events(self, after: int, timeout_s: float) -> list[Event]:
         async with self._new_event:
-            try:
-                await asyncio.wait_for(self._new_event.wait_for(lambda: self._newest_event() > after), timeout_s)
-            except TimeoutError:
-                return []
+            if self._newest_event() <= after:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._new_event.wait_for(lambda: self._newest_event() > after), timeout_s)
         return [event for event in self._events if event.id > after]
 
     async def metrics(self) -> Sequence[MetricFamily]:
@@ -146,11 +145,12 @@ class SystemDesk:
     async def _checked(self, items: Sequence[FeedbackItem]) -> list[FeedbackItem]:
         """The items with their labels as the stream's labels are. Raises RequestError 422 for what cannot be learned."""
         description = await self._production.describe()
-        if description is None:  # no version yet: what is wrong with an example will show when the stream is read
-            return list(items)
-        if self._checks is None or self._checks[0].served.schema != description.served.schema:
+        if description is None and self._checks is None:
+            return list(items)  # no version yet: what is wrong with an example will show when the stream is read
+        if description is not None and (self._checks is None or self._checks[0].served.schema != description.served.schema):
             schema = description.served.schema
             self._checks = (description, InstanceEncoder(schema), LabelChecker(schema, description.task))
+        assert self._checks is not None
         return check_items(items, self._checks[1], self._checks[2])
 
     def _newest_event(self) -> int:
@@ -178,8 +178,12 @@ async def _or_503(call: Awaitable[_T]) -> _T:
         return await call
     except UnknownVersionError as error:
         raise RequestError(404, "unknown_version", str(error), "version") from error
-    except (UnreachableError, FeedbackRefusedError, LearningError) as error:
-        raise RequestError(503, "unavailable", str(error), retry_after_s=_RETRY_AFTER_S) from error
+    except NotFollowedError as error:
+        raise RequestError(504, "not_followed", str(error)) from error
+    except FeedbackRefusedError as error:
+        raise RequestError(503, "overloaded", str(error)) from error
+    except (UnreachableError, LearningError) as error:
+        raise RequestError(503, "unavailable", str(error)) from error
 
 
 class Gateway:

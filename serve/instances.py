@@ -13,7 +13,7 @@ from actors.feedback import FeedbackItem
 from actors.learning.encoding import RowEncoder, encode_column
 from actors.learning.schema import Column, ColumnKind, Schema
 from actors.learning.task import TaskConfig, TaskKind
-from actors.sources.json_rows import NO_SCORE, is_score
+from actors.sources.json_rows import NO_SCORE, is_score, spelled
 from actors.sources.labels import LabelReader
 from actors.sources.row_faults import RowFaults, shown
 from serve.interfaces import RequestError
@@ -162,5 +162,5 @@ def _array(column: Column, cells: list[Any]) -> pa.Array:
 
 
 def _text(cell: str | float) -> str:
-    """As a table of the stream would spell it."""
-    return cell if isinstance(cell, str) else str(cell).lower() if isinstance(cell, bool) else str(cell)
+    """As a row of the journal spells it."""
+    return cell if isinstance(cell, str) else str(cell).lower() if isinstance(cell, bool) else spelled(cell)

@@ -27,6 +27,7 @@ START_TIMEOUT_S = 120.0
 _POLL_S = 0.1
 _HEALTH_CHECK_S = 1.0
 _SHUTDOWN_S = 5.0
+REQUEST_S = 60.0  # in which Serve wants every answer, the last byte included
 _REQUESTS = 1_024  # of a replica at once; what is beyond its means it refuses itself, in JSON
 _QUIET = {"enable_access_log": False, "encoding": "TEXT"}
 
@@ -43,9 +44,18 @@ class Serving:
     def start(self) -> None:
         """Asks Serve for the apps. Raises ConfigError where the port, or a route, is taken."""
         logging.getLogger("ray.serve").setLevel(logging.WARNING)  # the run tells itself where it serves
+        host, port = self._config.host, self._config.port
         if not _is_running():
-            refuse_taken_port(self._config.host, self._config.port)
-        ray_serve.start(http_options=HTTPOptions(host=self._config.host, port=self._config.port), logging_config=_QUIET)
+            refuse_taken_port(host, port)
+        # A request for which no replica stands would wait for ever.
+        options = HTTPOptions(host=host, port=port, request_timeout_s=max(REQUEST_S, 2 * self._config.timeout_s))
+        there = ray_serve.start(http_options=options, logging_config=_QUIET)
+        if there is not None and (there.http_config.host, there.http_config.port) != (host, port):
+            found = f"{there.http_config.host}:{there.http_config.port}"
+            raise ConfigError(
+                f"Ray Serve runs on this cluster already and listens at {found}, not at {host}:{port}: set serve.host and "
+                "serve.port so, or learn without serving (--no-serve)"
+            )
         n, c = self._names, self._config
         targets = [
             ray_serve.RunTarget(_gateway().bind(n, c, self._tokens), f"{n.system}-gateway", "/"),

@@ -38,8 +38,12 @@ class _Request:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
+    """A version with all that is needed to answer with it."""
+
     reader: VersionReader
     state: ModelState
+    blueprint: Blueprint
+    encoder: InstanceEncoder
 
 
 class ModelServer:
@@ -52,8 +56,6 @@ class ModelServer:
         self._waiting: deque[_Request] = deque()
         self._waiting_rows = 0
         self._wake = asyncio.Event()
-        self._blueprint: Blueprint | None = None
-        self._encoder: InstanceEncoder | None = None
         self._present: _Loaded | None = None
         self._next: _Loaded | None = None
         self._spare: VersionReader | None = None
@@ -63,7 +65,7 @@ class ModelServer:
 
     @property
     def blueprint(self) -> Blueprint | None:
-        return self._blueprint
+        return self._present.blueprint if self._present else None
 
     @property
     def state(self) -> ModelState | None:
@@ -72,28 +74,31 @@ class ModelServer:
 
     async def swap(self, state: ModelState, blueprint: Blueprint | None) -> None:
         """Answers with `state` from the next batch on; returns once it does. `blueprint`: None where it is as before."""
-        if blueprint is not None:
-            self._blueprint, self._spare = blueprint, None
-            self._encoder = InstanceEncoder(blueprint.schema)
-        assert self._blueprint is not None
-        reader = self._spare or self._reader(self._blueprint)
-        self._predict_s = await asyncio.to_thread(_prepared, reader, state, self._blueprint.inputs)
-        self._next = _Loaded(reader, state)
+        present = self._present
+        if blueprint is None:
+            assert present is not None
+            blueprint, encoder = present.blueprint, present.encoder
+        else:
+            self._spare, encoder = None, InstanceEncoder(blueprint.schema)
+        reader = self._spare or self._reader(blueprint)
+        predict_s = await asyncio.to_thread(_prepared, reader, state, blueprint.inputs)
+        self._next = _Loaded(reader, state, blueprint, encoder)
+        self._predict_s = predict_s
         self._swapped.clear()
         self._wake.set()
         await self._swapped.wait()
 
     async def answer(self, instances: Sequence[Mapping[str, Any]], request_ids: Sequence[str]) -> list[Reply]:
         """One reply for each instance, all from one version. Raises RequestError: 422 for a wrong feature, else 503."""
-        if self._present is None or self._encoder is None:
+        present = self._present
+        if present is None:
             raise RequestError(
                 503, "not_ready", "there is no version to answer with yet: the first labels are still being learned",
                 retry_after_s=_RETRY_AFTER_S,
             )  # fmt: skip
-        x_ND = self._encoder.encode(instances)
+        x_ND = present.encoder.encode(instances)
         if self._predict_s < _INLINE_S and len(x_ND) <= _INLINE_ROWS and not self._waiting:
-            present = self._present
-            return self._replies(present.state, present.reader.predict(x_ND), request_ids)
+            return _replies(present, present.reader.predict(x_ND), request_ids)
         if self._waiting_rows + len(x_ND) > self._max_waiting_rows:
             message = f"{self._waiting_rows:,} rows wait for their prediction, at most {self._max_waiting_rows:,} may"
             raise RequestError(503, "overloaded", message, retry_after_s=_RETRY_AFTER_S)
@@ -112,12 +117,17 @@ class ModelServer:
             await self._wake.wait()
             self._wake.clear()
             while self._next is not None or self._waiting:
+                self._drop_those_given_up()
                 if self._next is not None:
                     self._spare = self._present.reader if self._present else None
                     self._present, self._next = self._next, None
                     self._swapped.set()
                 if self._waiting:
                     await self._answer_batch(self._take())
+
+    def _drop_those_given_up(self) -> None:
+        while self._waiting and self._waiting[0].replies.done():
+            self._waiting_rows -= len(self._waiting.popleft().x_ND)
 
     def _take(self) -> list[_Request]:
         batch = [self._waiting.popleft()]
@@ -135,7 +145,7 @@ class ModelServer:
             x_ND = batch[0].x_ND if len(batch) == 1 else np.concatenate([request.x_ND for request in batch])
             answer = await asyncio.get_running_loop().run_in_executor(self._thread, present.reader.predict, x_ND)
             request_ids = [request_id for request in batch for request_id in request.request_ids]
-            replies = self._replies(present.state, answer, request_ids)
+            replies = _replies(present, answer, request_ids)
             for request in batch:
                 made, replies = replies[: len(request.x_ND)], replies[len(request.x_ND) :]
                 if not request.replies.done():  # its client may have gone
@@ -145,20 +155,21 @@ class ModelServer:
                 if not request.replies.done():
                     request.replies.set_exception(error)
 
-    def _replies(self, state: ModelState, answer: Answer, request_ids: Sequence[str]) -> list[Reply]:
-        if answer.value_N is not None:
-            values = zip(request_ids, answer.value_N.tolist(), strict=True)
-            return [Reply(request_id, value, None, state.version) for request_id, value in values]
-        assert answer.code_N is not None and answer.probability_NK is not None
-        assert self._blueprint is not None
-        names = [class_key(value) for value in state.classes]
-        is_feedback = self._blueprint.task.kind is TaskKind.FEEDBACK
-        codes = drawn(answer.probability_NK, request_ids) if is_feedback else answer.code_N.tolist()
-        rows = zip(request_ids, codes, answer.probability_NK.tolist(), strict=True)
-        return [
-            Reply(request_id, state.classes[code], dict(zip(names, probability_K, strict=False)), state.version)
-            for request_id, code, probability_K in rows
-        ]
+
+def _replies(loaded: _Loaded, answer: Answer, request_ids: Sequence[str]) -> list[Reply]:
+    state = loaded.state
+    if answer.value_N is not None:
+        values = zip(request_ids, answer.value_N.tolist(), strict=True)
+        return [Reply(request_id, value, None, state.version) for request_id, value in values]
+    assert answer.code_N is not None and answer.probability_NK is not None
+    names = [class_key(value) for value in state.classes]
+    is_feedback = loaded.blueprint.task.kind is TaskKind.FEEDBACK
+    codes = drawn(answer.probability_NK, request_ids) if is_feedback else answer.code_N.tolist()
+    rows = zip(request_ids, codes, answer.probability_NK.tolist(), strict=True)
+    return [
+        Reply(request_id, state.classes[code], dict(zip(names, probability_K, strict=False)), state.version)
+        for request_id, code, probability_K in rows
+    ]
 
 
 def _prepared(reader: VersionReader, state: ModelState, inputs: int) -> float:

@@ -49,6 +49,7 @@ class Replica:
                 self._mirror = Mirror(
                     names.shadow_app, config.shadow, config.max_instances, self._counts, self._log.shadow_answered
                 )
+        await self._follower.first_word()  # Serve sends requests from now on
 
     async def answer(self, instances: Sequence[Mapping[str, Any]], request_ids: Sequence[str]) -> list[Reply]:
         """Called by the mirror and the gateway; over HTTP, `predict` is."""

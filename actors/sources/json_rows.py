@@ -214,6 +214,12 @@ def _cell(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is no value of a column")
 
 
+def spelled(number: float) -> str:
+    """A number in a column of text."""
+    cell = _cell(number)
+    return str(pa.scalar(cell, pa.float64()).cast(pa.string()).as_py()) if isinstance(cell, float) else str(cell)
+
+
 def _column(cells: list[Any], as_text: bool) -> pa.Array:
     """Cells of one class, or null."""
     types = {type(cell) for cell in cells} - {type(None)}

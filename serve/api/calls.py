@@ -20,14 +20,13 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call. `operation` is what OpenAPI says of it, `refuse` makes an error an answer."""
+    """One call. `operation` is what OpenAPI says of it."""
 
     method: str
     path: str
     handler: Handler
     operation: dict[str, Any]
     other_paths: tuple[str, ...] = field(default=())  # answered alike, and not documented
-    refuse: Callable[[RequestError], Response] = error_response
 
 
 class DirectRoute(APIRoute):
@@ -69,9 +68,9 @@ def _answering(call: Call, timeout_s: float) -> Handler:
             async with asyncio.timeout(timeout_s):
                 return await call.handler(request)
         except RequestError as error:
-            return call.refuse(error)
+            return error_response(request.url.path, error)
         except TimeoutError:
             message = f"the request was not done within {timeout_s:g} s (serve.timeout_s); try again"
-            return call.refuse(RequestError(503, "timeout", message))
+            return error_response(request.url.path, RequestError(503, "timeout", message))
 
     return answer

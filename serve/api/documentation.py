@@ -49,6 +49,7 @@ _ERRORS = {
     429: "Too much from one client; Retry-After tells when to go on.",
     500: "The server failed; its log says why.",
     503: "Not ready, overloaded, or not done in time; Retry-After tells when to try again.",
+    504: "Production has moved, but not every replica answers with it yet; name the version again to wait for it.",
 }
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
 
@@ -173,7 +174,7 @@ PROMOTE = _operation(
         promote={"version": 42, "reason": "reviewed"},
         head={"version": "head", "reason": "follow the newest again"},
     ),
-    errors=(401, 404, 413, 422),
+    errors=(401, 404, 413, 422, 504),
     needs_token=True,
     description="Answers once every production replica answers with it.",
 )
@@ -187,9 +188,9 @@ ROLLBACK = _operation(
         previous={"reason": "complaints about refused payments"},
         named={"version": 42, "reason": "last one before the broken feed"},
     ),
-    errors=(401, 404, 413, 422),
+    errors=(401, 404, 413, 422, 504),
     needs_token=True,
-    description="To `previous` where no version is named. Answers once every production replica answers with it.",
+    description="To `previous` where no version is named: said twice, it is back. Answers once every production replica does.",
 )
 STATUS = _operation(
     "status",

@@ -5,6 +5,7 @@ Under /v2 as `{"error": message, "code", "field"?}`: the Open Inference Protocol
 
 import logging
 import math
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -20,21 +21,12 @@ RETRY_AFTER_S = 1.0  # where whoever refuses does not say
 _log = logging.getLogger(__name__)
 
 
-def error_response(error: RequestError, headers: dict[str, str] | None = None) -> Response:
-    """The answer to a request that is refused, with the headers that its status asks for."""
-    return _refusal(error, {"error": {"code": error.code, "message": error.message, **_field(error)}}, headers)
-
-
-def protocol_error_response(error: RequestError) -> Response:
-    """The same for a client of the Open Inference Protocol."""
-    return _refusal(error, {"error": error.message, "code": error.code, **_field(error)})
-
-
-def _field(error: RequestError) -> dict[str, str]:
-    return {} if error.field is None else {"field": error.field}
-
-
-def _refusal(error: RequestError, document: dict[str, object], headers: dict[str, str] | None = None) -> Response:
+def error_response(path: str, error: RequestError, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to a request for `path` that is refused, with the headers that its status asks for."""
+    field = {} if error.field is None else {"field": error.field}
+    document: dict[str, object] = {"error": {"code": error.code, "message": error.message, **field}}
+    if path == "/v2" or path.startswith("/v2/"):
+        document = {"error": error.message, "code": error.code, **field}
     headers = dict(headers or {})
     if error.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s or RETRY_AFTER_S)))
@@ -54,7 +46,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         refusal = RequestError(error.status_code, "method_not_allowed", f"there is no {asked}; use {allowed}")
     else:
         refusal = RequestError(error.status_code, HTTPStatus(error.status_code).phrase.lower().replace(" ", "_"), error.detail)
-    return error_response(refusal, dict(error.headers or {}))
+    return error_response(request.url.path, refusal, error.headers)
 
 
 def relocated(error: RequestError, many: str, single: str | None) -> RequestError:
@@ -93,5 +85,5 @@ class Guard:
             if has_started:
                 raise  # the server closes the connection, so that half an answer is not taken for a whole one
             message = "the server failed to answer; its log says why"
-            await error_response(RequestError(500, "internal", message))(scope, receive, send)
+            await error_response(scope["path"], RequestError(500, "internal", message))(scope, receive, send)
         return None

@@ -5,6 +5,7 @@ An id names the place in the sequence of events, so a client that comes back wit
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 
 from starlette.requests import Request
@@ -18,6 +19,7 @@ from serve.config import ServeConfig
 from serve.interfaces import Desk, Event, RequestError
 
 _HEARTBEAT_S = 10.0  # proxies close what is silent for longer
+_STREAM_S = 45.0  # Serve ends every request after a minute; the client comes back with Last-Event-ID
 _RECONNECT_MS = 2_000
 _MAX_DIGITS = 15
 
@@ -42,15 +44,20 @@ class Events:
         if self._open >= self._max_streams:
             message = f"{self._open} event streams are open, and no more than {self._max_streams} may be; close one"
             raise RequestError(503, "overloaded", message, retry_after_s=5.0)
-        first = await self._desk.events(after, 0.0)
+        self._open += 1
+        try:
+            first = await self._desk.events(after, 0.0)
+        finally:
+            self._open -= 1
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(self._stream(first, after), headers=headers, media_type="text/event-stream")
 
     async def _stream(self, events: Sequence[Event], after: int) -> AsyncIterator[str]:
+        ends_at = time.monotonic() + _STREAM_S
         self._open += 1
         try:
             yield f"retry: {_RECONNECT_MS}\n\n"
-            while True:
+            while time.monotonic() < ends_at:
                 for event in events:
                     yield _written(event)
                     after = event.id

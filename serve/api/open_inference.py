@@ -11,7 +11,7 @@ from actors.sources.row_faults import shown
 from serve.api.body import as_text, joined, parse_object, read_body, wrong_type, wrong_value
 from serve.api.calls import Call, respond
 from serve.api.documentation import INFER, MODEL, MODEL_READY, SERVER, SERVER_LIVE, SERVER_READY
-from serve.api.errors import protocol_error_response, relocated
+from serve.api.errors import relocated
 from serve.api.features import instances_of, metadata_of, outputs_of
 from serve.api.json_text import json_text
 from serve.api.monitoring import served_now
@@ -27,15 +27,14 @@ class OpenInference:
         self._predictor, self._config, self._name = predictor, config, name
 
     def calls(self) -> list[Call]:
-        refuse = protocol_error_response
         model = "/v2/models/{name}"
         return [
-            Call("GET", "/v2", self.server, SERVER, ("/v2/",), refuse),
-            Call("GET", "/v2/health/live", self.live, SERVER_LIVE, refuse=refuse),
-            Call("GET", "/v2/health/ready", self.ready, SERVER_READY, refuse=refuse),
-            Call("GET", model, self.model, MODEL, refuse=refuse),
-            Call("GET", f"{model}/ready", self.model_ready, MODEL_READY, refuse=refuse),
-            Call("POST", f"{model}/infer", self.infer, INFER, refuse=refuse),
+            Call("GET", "/v2", self.server, SERVER, ("/v2/",)),
+            Call("GET", "/v2/health/live", self.live, SERVER_LIVE),
+            Call("GET", "/v2/health/ready", self.ready, SERVER_READY),
+            Call("GET", model, self.model, MODEL),
+            Call("GET", f"{model}/ready", self.model_ready, MODEL_READY),
+            Call("POST", f"{model}/infer", self.infer, INFER),
         ]
 
     async def server(self, _: Request) -> Response:
@@ -64,6 +63,11 @@ class OpenInference:
         is_binary = _wanted_outputs(document)
         tensors = read_inputs(document, binary)
         served = await served_now(self._predictor)
+        available = [output["name"] for output in metadata_of(self._name, served)["outputs"]]
+        for name in is_binary:
+            if name not in available:
+                message = f"there is no output {shown(name)}; there are {', '.join(available)}"
+                raise RequestError(422, "unknown_field", message, joined("outputs", name))
         instances = instances_of(tensors, served, self._config.max_instances)
         ids = [sent_id] if sent_id and len(instances) == 1 else [uuid4().hex for _ in instances]
         try:
@@ -71,11 +75,6 @@ class OpenInference:
         except RequestError as error:
             raise relocated(error, "inputs", "inputs") from None
         outputs = outputs_of(replies, served)
-        available = [output.name for output in outputs]
-        for name in is_binary:
-            if name not in available:
-                message = f"there is no output {shown(name)}; there are {', '.join(available)}"
-                raise RequestError(422, "unknown_field", message, joined("outputs", name))
         is_default_binary = bool(parameters_of(document, "parameters").get("binary_data_output", False))
         is_binary = is_binary or dict.fromkeys(available, is_default_binary)
         documents, data = write_outputs([output for output in outputs if output.name in is_binary], is_binary)

@@ -449,7 +449,11 @@ class Model:
         key, said = item.request_id, (type(item.label) is bool, item.label, item.score)
         before = self.joined.get(key) or (self.labels[key][0] if key in self.labels else None)
         if key is not None and before:
-            return DUPLICATE if before == said else CONFLICT
+            if before != said:
+                return CONFLICT
+            if item.features is None or key not in self.labels:
+                return DUPLICATE
+            del self.labels[key]
         if key in self.served:
             self.join(key, self.served.pop(key)[0], said)
             return ACCEPTED

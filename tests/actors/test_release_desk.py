@@ -5,8 +5,9 @@ import threading
 import numpy as np
 import pytest
 from waiting import wait_until
+from waiting import wait_until
 
-from actors.errors import LearningError, UnknownVersionError
+from actors.errors import NotFollowedError, UnknownVersionError
 from actors.learning.models.config import ModelConfig
 from actors.learning.promotion import Aliases, PromotionConfig
 from actors.learning.schema import Column, ColumnKind, LabelType, Schema
@@ -124,8 +125,16 @@ def test_a_replica_that_does_not_follow_is_named():
     desk.committed(a_state(1), None)
     desk.committed(a_state(2), None)
     desk.wait_release(report(version=1), Place("x", 1), 0.0)
-    with pytest.raises(LearningError, match=r"production is version 2 now, but production-0 has not followed within 0.1 s"):
+    with pytest.raises(NotFollowedError, match=r"production is version 2 now, but production-0 has not followed within 0.1 s"):
         desk.promote(2, "", "me", 0.1)
+
+
+def test_a_replica_that_takes_a_version_over_is_waited_for_longer_than_one_that_is_silent():
+    desk = a_desk("manual")
+    desk.committed(a_state(1), None)
+    place = desk.wait_release(report("busy"), None, 0.0).place
+    assert desk.wait_release(report("silent"), place, 0.0) is None
+    wait_until(lambda: [each.name for each, is_alive in desk.reports() if is_alive] == ["busy"], 5, "one to be given up")
 
 
 def test_only_versions_that_are_kept_can_be_moved_to():

@@ -1,5 +1,7 @@
 """JSON instances give the vectors that the stream's rows gave, or an error that names the feature."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,6 +10,8 @@ from actors.feedback import FeedbackItem
 from actors.learning.encoding import RowEncoder
 from actors.learning.schema import Column, ColumnKind, LabelType, Schema
 from actors.learning.task import TaskConfig
+from actors.sources.json_rows import JsonRow, JsonRows
+from actors.sources.validation import RowValidator
 from serve.instances import InstanceEncoder, LabelChecker, check_items
 from serve.interfaces import RequestError
 
@@ -76,6 +80,16 @@ def test_labels_are_held_to_the_label_type_and_to_the_configured_classes():
         with pytest.raises(RequestError) as refused:
             labels.check(4, label)
         assert (refused.value.status, refused.value.field) == (422, "[4].label")
+
+
+@pytest.mark.parametrize("cell", [3, 3.0, 2.5, 123456789.0, 1e-5, 1e10, 2.0**53, 10**12, -0.0, 1e300])
+def test_a_number_in_a_column_of_text_is_the_word_that_the_journal_makes_of_it(cell):
+    schema = Schema((Column("color", ColumnKind.CATEGORICAL),), "class", LabelType.INTEGER)
+    first = [JsonRow(i, json.dumps({"color": word}), "1") for i, word in enumerate(["red", "blue"])]
+    [chunk] = JsonRows("feedback", "class", first).chunks([JsonRow(0, json.dumps({"color": cell}), "1")])
+    rows, bad = RowValidator(schema, TaskConfig()).check(chunk)
+    assert not bad
+    assert np.array_equal(InstanceEncoder(schema).encode([{"color": cell}]), rows.x_ND)
 
 
 @pytest.mark.parametrize("score", [0, 0.25, 1, -1])
