@@ -122,6 +122,16 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("after", type=_count, metavar="B", help="number of another")
     diff.add_argument("--json", action="store_true", help="print one JSON document")
 
+    bisect = command("bisect", "Find the durable version that made the score on a file worse.", _bisect)
+    _configuration(bisect)
+    bisect.add_argument(
+        "--data", type=Path, required=True, metavar="FILE", help="labelled rows, with the columns of the stream"
+    )
+    bisect.add_argument("--threshold", type=float, metavar="X", help="a good version's score (half-way between the two ends)")
+    bisect.add_argument("--good", type=_count, metavar="V", help="a version from before (the oldest durable one)")
+    bisect.add_argument("--bad", type=_count, metavar="V", help="a version from after (the newest durable one)")
+    bisect.add_argument("--json", action="store_true", help="print one JSON document")
+
     promote = command("promote", "Let production answer with a version; what it was stays at hand as `previous`.", _promote)
     _configuration(promote)
     _cluster_address(promote)
@@ -276,6 +286,13 @@ def _diff(options: argparse.Namespace) -> int:
     from cluster.history import diff, print_diff
 
     return _tell(options, diff(config_of(options), options.before, options.after), print_diff)
+
+
+def _bisect(options: argparse.Namespace) -> int:
+    from cluster.bisect import bisect, print_bisection
+
+    found = bisect(config_of(options), options.data, options.threshold, options.good, options.bad)
+    return _tell(options, found, print_bisection)
 
 
 def _tell(options: argparse.Namespace, document: Any, show: "Callable[[Console, Any], None]") -> int:

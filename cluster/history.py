@@ -155,15 +155,21 @@ def print_version(console: Console, document: Document) -> None:
         f"rows          {document['rows']:,} learned in all",
         f"score         {_score(document['scores'])} over the last 1,000 rows",
     ]
-    for partition, bounds in document["lineage"]["trained"].items():
-        spans = ", ".join(f"{start:,} to {stop:,}" for start, stop in zip(bounds[::2], bounds[1::2], strict=True))
-        lines.append(f"learned       {partition}: {spans[:200]}")
-    shards = ", ".join(f"shard {shard}: {rows:,}" for shard, rows in document["lineage"]["shards"].items())
-    lines += [f"by            {shards}" if shards else "by            -", f"digest        {document['lineage']['digest']}"]
+    lines += [*lines_of_lineage(document["lineage"]), f"digest        {document['lineage']['digest']}"]
     for file in document["files"]:
         where = "" if file["version"] == document["version"] else f", with v{file['version']}"
         lines.append(f"{file['part']:13} {file['bytes']:,} bytes{where}")
     console.print("\n".join(lines), highlight=False)
+
+
+def lines_of_lineage(lineage: Mapping[str, Any]) -> list[str]:
+    """What a version has learned since the durable one before, by partition and by shard."""
+    lines = []
+    for partition, bounds in lineage["trained"].items():
+        spans = ", ".join(f"{start:,} to {stop:,}" for start, stop in zip(bounds[::2], bounds[1::2], strict=True))
+        lines.append(f"learned       {partition}: {spans[:200]}")
+    shards = ", ".join(f"shard {shard}: {rows:,}" for shard, rows in lineage["shards"].items())
+    return [*lines, f"by            {shards or '-'}"]
 
 
 def print_diff(console: Console, document: Document) -> None:

@@ -5,7 +5,6 @@ import threading
 import numpy as np
 import pytest
 from waiting import wait_until
-from waiting import wait_until
 
 from actors.errors import NotFollowedError, UnknownVersionError
 from actors.learning.models.config import ModelConfig

@@ -6,7 +6,10 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import csv
 from ray_head import RayHead
 from systems import LiveSystem, Outcome, learn, perennial
 from waiting import wait_until
@@ -109,3 +112,27 @@ def test_the_history_can_be_read_when_nothing_runs(undisturbed: tuple[Path, Outc
     assert all(0 < each["change"] < 1 for each in changed["tensors"] if each["name"].endswith("weight"))
     missing = perennial("show", "99999", *storage, cwd=folder)
     assert missing.returncode == 1 and f"the nearest are {before['version']} and {newest['version']}" in missing.stderr
+
+
+def test_the_version_that_learned_wrong_labels_is_found(ray_cluster: str, tmp_path: Path) -> None:
+    draw = np.random.default_rng(3)
+    x_ND = draw.normal(size=(9_000, 3)).round(4)
+    right_N = (x_ND[:, 0] + x_ND[:, 1] > 0).astype(int)
+    wrong_N = np.where(np.arange(9_000) >= 6_000, 1 - right_N, right_N)
+    for name, label_N in (("stream", wrong_N), ("clean", right_N)):
+        columns = {**{f"x{i}": x_ND[:, i] for i in range(3)}, "class": label_N}
+        csv.write_csv(pa.table(columns), tmp_path / f"{name}.csv")
+    settings = (
+        "stream.kind=files",
+        f"stream.path={tmp_path / 'stream.csv'}",
+        "versions.commit_rows=500",
+        "versions.keep_last=50",
+    )
+    learn(ray_cluster, tmp_path, "poisoned", *settings, "replay.ratio=0")
+    command = ("bisect", "--data", "clean.csv", "--set", f"storage={tmp_path / 'storage'}", "--json")
+    found = json.loads(perennial(*command, cwd=tmp_path).stdout)
+    [start, stop] = found["lineage"]["trained"]["stream.csv"]
+    assert stop > 6_000 and start < 8_000, "it learned the first wrong labels"
+    assert len(found["scores"]) <= 2 + int(np.ceil(np.log2(found["candidates"]))) < found["candidates"]
+    nothing = perennial(*command, "--threshold", "0.01", cwd=tmp_path)
+    assert nothing.returncode == 2 and "no version between them made it worse than 0.0100" in nothing.stderr
