@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     rng, runs, labels = np.random.default_rng(options.seed), options.runs, options.labels
-    print(f"Examination: {runs} runs of up to {labels:,} labels; share of runs, median labels")
+    print(f"Examination: {runs} runs without a difference, {max(1, runs // 4)} with one, of up to {labels:,} labels each")
     print(
         f"{'disagree':>8}  {'shadow':>13}  {'gate promotes':>18}  {'gate rejects':>18}  {'peeking z-test':>18}  {'fixed-n':>18}"
     )
@@ -111,7 +111,7 @@ def main() -> None:
                 line = promotions(rng, runs if better == 0.0 else max(1, runs // 4), labels, disagreement, better)
                 print(f"{100 * disagreement:6.0f} %  {100 * better:+7.1f} points  {line}", flush=True)
     config = GateConfig()
-    print(f"\nWatch: an alarm in {config.false_alarm_labels:,} labels allowed; share rolled back, median labels")
+    print(f"\nWatch: {runs} runs and {max(1, runs // 2)}; a false alarm in {config.false_alarm_labels:,} labels is allowed")
     for worse in (0.0, 0.01, 0.02, 0.05, 0.2, 0.5):
         horizon = config.watch_labels if worse == 0.0 else labels
         line, between = rollbacks(rng, runs if worse == 0.0 else max(1, runs // 2), horizon, max(0.06, 1.2 * worse), worse)

@@ -289,7 +289,7 @@ def _diff(options: argparse.Namespace) -> int:
 
 
 def _bisect(options: argparse.Namespace) -> int:
-    from cluster.bisect import bisect, print_bisection
+    from cluster.bisection import bisect, print_bisection
 
     found = bisect(config_of(options), options.data, options.threshold, options.good, options.bad)
     return _tell(options, found, print_bisection)

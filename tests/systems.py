@@ -80,13 +80,14 @@ class LiveSystem:
         command: Sequence[str] = _COMMAND,
         once: bool = False,
         serve: bool = False,
+        predictions: bool = True,
     ) -> None:
         self.folder, self.name, self.address = folder, name, address
         self.overrides = overrides_of(address, folder, name, overrides)
         self._stderr = folder / "stderr.txt"
         settings = [word for override in self.overrides for word in ("--set", override)]
         choices = [*(["--once"] if once else []), *([] if serve else ["--no-serve"])]
-        files = ["--report", str(folder / "report"), "--predictions", str(folder / "p.parquet")]
+        files = ["--report", str(folder / "report"), *(["--predictions", str(folder / "p.parquet")] if predictions else [])]
         with self._stderr.open("wb") as stderr:
             # A session of its own, as a terminal gives to a command: Ctrl-C goes to all of its process group.
             self.process = subprocess.Popen(

@@ -178,7 +178,7 @@ for version in range(1 + (newest.version if newest else 0), 1_000_000):
 
 def test_whenever_the_writer_is_killed_the_last_version_it_told_of_is_whole(store, tmp_path):
     seed, told = random.Random(3), 0
-    for _ in range(6):
+    for _ in range(4):
         command = [sys.executable, "-c", _COMMITTING, str(tmp_path / "storage"), str(Path(__file__).parent)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
             lines = [process.stdout.readline() for _ in range(seed.randrange(1, 60))]

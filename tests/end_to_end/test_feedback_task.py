@@ -38,7 +38,7 @@ def test_answers_that_users_like_are_given_more_often(shared_ray: RayHead, tmp_p
         wait_until(lambda: _status(http, "/feedback", {"items": starters}) == 202, 90, "the gateway")
         wait_until(lambda: _status(http, "/readyz") == 200, 60, "a version to answer with")
         mean_scores = []
-        for turn in range(8):
+        for turn in range(4):
             asked = requests(400, 1 + turn)
             replies = http.post("/predict", json={"instances": asked}).raise_for_status().json()["predictions"]
             given = [float(r["prediction"] == LIKED[each["topic"]]) for r, each in zip(replies, asked, strict=True)]

@@ -18,11 +18,17 @@ from actors.version_store import VersionStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
-ROWS = 24_000
+ROWS = 32_000
 SETTINGS = (
     f"stream.rows={ROWS}", "stream.synthetic.rate_rows_per_s=null", "stream.label_delay_rows=300", "replay.strategy=reservoir",
-    "replay.shards=2", "learners.micro_batch_rows=8", "versions.commit_rows=3000",
+    "replay.shards=2", "learners.micro_batch_rows=16", "versions.commit_rows=3000",
 )  # fmt: skip
+
+
+def pids_of(system: LiveSystem, *names: str) -> list[int] | None:
+    status = system.status()
+    pids = [actor["pid"] for actor in status["actors"] if actor["name"] in names] if status else []
+    return pids if len(pids) == len(names) and all(pids) else None
 
 
 def digest(folder: Path) -> str:
@@ -40,11 +46,15 @@ def undisturbed(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> t
 
 @pytest.fixture(scope="module")
 def killed(shared_ray: RayHead, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of a run that was killed in the middle, with no chance to say anything."""
+    """The folder of a run that lost its evaluator and a replay shard, and was then killed with no chance to say anything."""
     folder = tmp_path_factory.mktemp("killed")
-    with LiveSystem(shared_ray.address, folder, "killed", *SETTINGS, once=True) as system:
+    with LiveSystem(shared_ray.address, folder, "killed", *SETTINGS, once=True, predictions=False) as system:
         store = VersionStore(str(folder / "storage"))
-        wait_until(store.versions, 90, "a durable version")
+        first = wait_until(store.versions, 90, "a durable version")[-1]
+        pids = wait_until(lambda: pids_of(system, "evaluator", "replay-1"), 30, "word of the actors")
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: store.versions()[-1] > first, 60, "a version after their deaths")
         os.killpg(system.process.pid, signal.SIGKILL)
     newest, _ = store.newest_whole()
     assert newest is not None and newest.about["rows"] < ROWS, "it was killed before its end"

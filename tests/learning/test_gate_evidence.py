@@ -86,9 +86,9 @@ def test_the_detector_forgets_good_times_and_the_process_does_not():
     assert EProcess().after(gain_N)[1][-1] < 0
 
 
-@pytest.mark.parametrize("points, process_row, detector_row", [(1, 3690, 6031), (2, 1050, 2116), (5, 124, 399)])
+@pytest.mark.parametrize("points, process_row, detector_row", [(1, 5385, 5385), (2, 1557, 1636), (5, 166, 316)])
 def test_evidence_suffices_at_these_rows(points, process_row, detector_row):
-    """Pinned: versions that disagree on 6 % of the rows, 1/20 and one alarm in 100,000."""
+    """Pinned, where products of capital without logarithms pass 20 and 100,000, too; disagreement on 6 % of the rows."""
     even_N = np.random.default_rng(3).random(20_000)
     gain_N = np.select([even_N < 0.03 + points / 200, even_N < 0.06], [1.0, -1.0], 0.0)
     assert int((EProcess().after(gain_N)[1] >= np.log(20)).argmax()) == process_row
@@ -114,28 +114,35 @@ def test_classes_beyond_the_bound_count_as_one():
     assert [code for code, _ in harm.to_state()] == [-1, 0, 1, 2]
 
 
+slice_rows = st.lists(st.tuples(st.integers(-1, 5), st.floats(-1, 1)), max_size=20)
+
+
 @settings(max_examples=60, deadline=None)
-@given(rows=st.lists(st.tuples(st.integers(-1, 5), st.floats(-1, 1)), max_size=40), cut=st.integers(0, 40))
-def test_slices_do_not_care_how_rows_are_cut(rows, cut):
+@given(before=slice_rows, after=slice_rows)
+def test_slices_do_not_care_how_rows_are_cut(before, after):
     guards = GuardsConfig(slices=3)
-    slice_N, gain_N = np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows])
+    slice_N, gain_N = np.array([*before, *after]).reshape(-1, 2).T
+    slice_N, cut = slice_N.astype(np.int64), len(before)
     whole, log_e_N = SliceHarm(guards).after(slice_N, gain_N)
     first, before_N = SliceHarm(guards).after(slice_N[:cut], gain_N[:cut])
     second, after_N = SliceHarm.from_state(guards, written_and_read(first.to_state())).after(slice_N[cut:], gain_N[cut:])
     assert [*before_N, *after_N] == list(log_e_N)
-    assert pack(second.to_state()).plain == pack(whole.to_state()).plain
+    assert [code for code, _ in second.to_state()] == [code for code, _ in whole.to_state()]
 
 
 # --- runs
 
+values = st.lists(st.sampled_from([0.0, 1.0, np.nan]), max_size=8)
 
-@given(st.lists(st.sampled_from([0.0, 1.0, np.nan]), max_size=40), st.integers(0, 40))
-def test_a_run_is_as_long_as_the_same_value_was_seen(values, cut):
-    first, before_N = RunLength().after(np.array(values[:cut]))
-    _, after_N = RunLength.from_state(written_and_read(first.to_state())).after(np.array(values[cut:]))
-    expected, length = [], 0
-    for before, value in zip([np.nan, *values], values, strict=False):
-        length = length + 1 if value == before else 1
+
+@given(values, values)
+def test_a_run_is_as_long_as_the_same_value_was_seen(before, after):
+    first, before_N = RunLength().after(np.array(before))
+    _, after_N = RunLength.from_state(written_and_read(first.to_state())).after(np.array(after))
+    expected, last, length = [], None, 0
+    for value in [*before, *after]:
+        length = length + 1 if value == last else 1
+        last = value
         expected.append(length)
     assert [*before_N, *after_N] == expected
 
@@ -196,6 +203,8 @@ def test_the_reward_of_answers_that_were_not_given_is_estimated_without_bias():
     label_K["code"], label_K["score"], label_K["propensity"] = np.arange(3), reward_K, given_K
     earned_K = 20.0 * (1.0 - feedback_loss(label_K, np.tile(asked_K, (3, 1)), 20.0))
     assert np.isclose(given_K @ earned_K, asked_K @ reward_K)
+    bounded_K = feedback_loss(label_K, np.tile(asked_K, (3, 1)), 2.0)
+    assert np.allclose(bounded_K, [1 - 0.1 / 0.9 * 0.2 / 2, 0.0, 1.0]), "16 times as probable counts for 2"
 
 
 def test_the_output_of_a_classifier_tells_distributions_apart_that_have_the_same_best_class():

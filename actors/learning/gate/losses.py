@@ -3,6 +3,8 @@
 A version that gives no answer, or one that is not finite, loses 1. Shapes: N rows, K classes.
 """
 
+from math import exp, inf, isfinite
+
 import numpy as np
 
 from actors.learning.part import Tree
@@ -10,7 +12,8 @@ from actors.learning.part import Tree
 
 def zero_one_loss(label_N: np.ndarray, code_N: np.ndarray) -> np.ndarray:
     """Class codes; -1 for no answer."""
-    return (label_N != code_N).astype(np.float64)
+    loss_N: np.ndarray = (label_N != code_N).astype(np.float64)
+    return loss_N
 
 
 def expected_code(probability_NK: np.ndarray) -> np.ndarray:
@@ -64,18 +67,15 @@ class RelativeLoss:
 
     def _loss(self, error_N: np.ndarray, scale_N: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            loss_N = 1.0 / (1.0 + (scale_N / error_N) ** self._power)
+            loss_N: np.ndarray = 1.0 / (1.0 + (scale_N / error_N) ** self._power)
         loss_N[error_N == 0.0] = 0.0
         loss_N[~np.isfinite(error_N)] = 1.0
         return loss_N
 
     def _scale_before(self, error: float) -> float:
-        if not np.isfinite(error):
-            return self._scale if self._rows else np.inf
-        scale = self._scale if self._rows else np.inf
-        self._rows += 1
-        if self._scale == 0.0:
-            self._scale = error
-        else:
-            self._scale *= float(np.exp(max(self._SLOWEST_STEP, 1.0 / self._rows) * np.sign(error - self._scale)))
+        scale = self._scale if self._rows else inf
+        if isfinite(error):
+            self._rows += 1
+            step = max(self._SLOWEST_STEP, 1.0 / self._rows)
+            self._scale = self._scale * exp(step if error > self._scale else -step) if self._scale else error
         return scale

@@ -44,7 +44,7 @@ class SliceHarm:
         return SliceHarm(self._guards, tests), log_e_N
 
     def to_state(self) -> Tree:
-        return [[code, test.to_state()] for code, test in self._tests.items()]
+        return [[code, test.to_state()] for code, test in sorted(self._tests.items())]
 
     @classmethod
     def from_state(cls, guards: GuardsConfig, state: Tree) -> "SliceHarm":

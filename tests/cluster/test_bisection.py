@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.bisect import first_worse
+from cluster.bisection import first_worse
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=1, unique=True).map(sorted), st.data())
