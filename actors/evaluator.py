@@ -5,25 +5,32 @@ again and the supervisor tells it what it was; only where it writes a prediction
 
 import json
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from actors.errors import LearningError
 from actors.learning.drift.config import DriftConfig
 from actors.learning.drift.detector import make_detector
 from actors.learning.drift.error_scale import ErrorScale
 from actors.learning.drift.signal import Signal
+from actors.learning.gate.gate import Decision
 from actors.learning.labels import FEEDBACK
 from actors.learning.part import Tree
 from actors.learning.prequential import ClassificationScore, FeedbackScore, RegressionScore
+from actors.learning.promotion import PromotionConfig
 from actors.learning.schema import LabelType
+from actors.learning.state import ModelState
 from actors.learning.task import TaskConfig, TaskKind
 from actors.prediction_join import Columns, PredictionJoin
 from actors.predictions_file import PredictionsFile
 from actors.records import Predictions, RoundBatch
+from actors.release_desk import Blueprint
+from actors.version_trial import VersionTrial
 
 KEPT_ALARMS = 1_000
 _SCORES: dict[TaskKind, type[ClassificationScore | RegressionScore | FeedbackScore]] = {
@@ -51,6 +58,9 @@ class Observation:
     recent: float | None
     overall: float | None
     alarms: tuple[Alarm, ...]  # of this call, in row order
+    decisions: tuple[Decision, ...] = ()  # of the gate, in this call
+    evidence: Mapping[str, Any] | None = None  # the gate's status, where it decides
+    role_scores: Mapping[str, float] = field(default_factory=dict)  # of production and shadow, over the last 1,000 rows
 
 
 class Evaluator:
@@ -60,8 +70,15 @@ class Evaluator:
     """
 
     def __init__(
-        self, task: TaskConfig, drift: DriftConfig, label_type: LabelType, predictions_path: str | None = None
+        self,
+        task: TaskConfig,
+        drift: DriftConfig,
+        label_type: LabelType,
+        predictions_path: str | None = None,
+        trial_of: tuple[Blueprint, PromotionConfig] | None = None,
     ) -> None:
+        torch.set_num_threads(1)
+        self._trial = VersionTrial(*trial_of) if trial_of else None
         self._task = task
         self._classes: tuple[Any, ...] = ()
         self._join = PredictionJoin()
@@ -77,8 +94,12 @@ class Evaluator:
         if batch is not None:
             if len(batch.classes) > len(self._classes):
                 self._classes = batch.classes
+            if self._trial is not None:
+                self._trial.predict(batch.test)
             if batch.train.y_N is not None:
                 self._join.add_labels(batch.train.row_N, batch.train.y_N)
+                if self._trial is not None:
+                    self._trial.add_labels(batch.train.row_N, batch.train.y_N)
         for answer in predictions:
             self._join.add_predictions(self._columns(answer))
         joined = self._join.take()
@@ -87,8 +108,16 @@ class Evaluator:
         self._write(self._join.take_overflow())
         self._alarms.extend(alarms)
         self._alarm_count += len(alarms)
-        score = self._score
-        return Observation(score.rows, score.metric, score.recent, score.overall, tuple(alarms))
+        score, trial = self._score, self._trial
+        seen = Observation(score.rows, score.metric, score.recent, score.overall, tuple(alarms))
+        if trial is None:
+            return seen
+        return replace(seen, decisions=tuple(trial.judge()), evidence=trial.evidence(), role_scores=trial.scores())
+
+    def compare(self, is_judged: bool, production: ModelState | None, shadow: ModelState | None) -> None:
+        """From the next round on these two are compared, and judged by the gate where `is_judged`; None: nobody is."""
+        assert self._trial is not None
+        self._trial.pair(production, shadow, is_judged=is_judged)
 
     def summary(self) -> dict[str, Any]:
         """The scores so far as JSON: `prequential` over all rows, `recent` over the last 1,000, `drift` the last 1,000."""
@@ -123,6 +152,7 @@ class Evaluator:
             "detectors": [[config.model_dump(mode="json"), detector.to_state()] for config, detector in self._detectors],
             "alarms": [[alarm.row, alarm.detector, str(alarm.signal)] for alarm in self._alarms],
             "alarm_count": self._alarm_count,
+            "trial": self._trial.to_state() if self._trial else None,
         }
 
     def restore(self, state: Tree) -> None:
@@ -138,6 +168,8 @@ class Evaluator:
         ]
         self._alarms.extend(Alarm(row, detector, Signal(signal)) for row, detector, signal in state["alarms"])
         self._alarm_count = state["alarm_count"]
+        if self._trial is not None and state["trial"] is not None:
+            self._trial.restore(state["trial"])
 
     def finish(self) -> None:
         """Writes what still waits, without a label, and closes the predictions file. The scores stay as they are."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from actors.errors import NotFollowedError, UnknownVersionError
+from actors.learning.gate.gate import Decision, Verdict
 from actors.learning.models.config import ModelConfig
 from actors.learning.promotion import Aliases, PromotionConfig
 from actors.learning.schema import Schema
@@ -24,6 +25,7 @@ _ALIVE_S = 3.0  # a replica asks at least once a second,
 _TAKING_OVER_S = 10.0  # unless it has a version to take over
 _EVENTS = 1_000
 _UNSERVED = 1_000  # versions whose freshness is still to be measured
+_KINDS = {Verdict.PROMOTE: "promoted", Verdict.ROLL_BACK: "rolled_back", Verdict.REJECT: "rejected"}
 PRODUCTION, SHADOW = "production", "shadow"
 WAITING_GROUP = "waiting"  # the threads on which questions wait
 ARCHIVE_GROUP = "archive"  # the thread on which versions are written
@@ -132,7 +134,7 @@ class ReleaseDesk:
         self._unserved: deque[tuple[int, float]] = deque(maxlen=_UNSERVED)
         self._freshness_s: deque[float] = deque(maxlen=_UNSERVED)
         self.aliases = Aliases()
-        self.moves = {"promoted": 0, "rolled_back": 0}  # by hand
+        self.moves = {"promoted": 0, "rolled_back": 0, "rejected": 0}  # by hand or by the gate
 
     # --- what moves the aliases
 
@@ -166,6 +168,26 @@ class ReleaseDesk:
     def rollback(self, version: int | None, reason: str, by: str, timeout_s: float) -> Moved:
         """To the previous version where none is named: said twice, it is back where it was."""
         return self._move(version, "rolled_back", reason, by, timeout_s)
+
+    def decide(self, decision: Decision) -> None:
+        """Does what the gate has decided, unless somebody has moved the aliases meanwhile."""
+        with self._changed:
+            aliases = self.aliases.decided(decision)
+            if aliases == self.aliases:
+                return
+            data = {
+                "version": aliases.production,
+                "from": self.aliases.production,
+                "shadow": decision.candidate,
+                "reason": decision.reason,
+                "by": "gate",
+            }
+            kind = _KINDS.get(decision.verdict)
+            if kind in self.moves:
+                self._audit({"time": self._clock(), "kind": kind, **data})
+                self.moves[kind] += 1
+            self._set(aliases)
+            self._tell(kind or str(decision.verdict), data)
 
     def _move(self, version: int | None, kind: str, reason: str, by: str, timeout_s: float) -> Moved:
         started = time.monotonic()

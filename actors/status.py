@@ -51,11 +51,24 @@ class DriftStatus:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceStatus:
-    """The case for promoting the shadow: an e-value over so many labels."""
+    """The gate: the e-value over so many labels, of what the phase waits for (`examining`: the shadow is better; `watching`:
+    production is worse than what it replaced), and what it waits for in words.
+    """
 
     e_value: float | None = None
     labels: int | None = None
     decision: str | None = None
+    phase: str | None = None
+    e_needed: float | None = None
+    reasons: tuple[str, ...] = ()
+    last: Mapping[str, str] | None = None
+
+    @classmethod
+    def of(cls, gate: Mapping[str, Any] | None) -> "EvidenceStatus":
+        if gate is None:
+            return cls()
+        known = {name: gate[name] for name in ("e_value", "labels", "decision", "phase", "e_needed", "last")}
+        return cls(**known, reasons=tuple(gate["reasons"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from actors.audit_log import AuditLog
 from actors.durable import Cut, commit, model_of
 from actors.errors import DamagedVersionError, LearningError
 from actors.learning.consolidation import ConsolidationConfig, Contribution, consolidate, refusal
+from actors.learning.gate.gate import Decision
 from actors.learning.part import Tree
 from actors.learning.promotion import Aliases, PromotionConfig
 from actors.learning.retention import VersionsConfig, kept
@@ -63,7 +64,7 @@ class DeskNews:
     aliases: Aliases
     replicas: tuple[tuple[ReplicaReport, bool], ...]  # and whether each is alive
     freshness_s: tuple[float, ...]
-    moves: Mapping[str, int]  # of production, by hand, so far
+    moves: Mapping[str, int]  # of production, and rejected shadows, so far
 
 
 class VersionManager:
@@ -266,6 +267,9 @@ class VersionManager:
 
     def rollback(self, version: int | None, reason: str, by: str, timeout_s: float) -> Moved:
         return self._desk.rollback(version, reason, by, timeout_s)
+
+    def decide(self, decision: Decision) -> None:
+        self._desk.decide(decision)
 
     def tell(self, kind: str, data: Mapping[str, Any]) -> None:
         self._desk.tell(kind, data)

@@ -27,7 +27,7 @@ from actors.evaluator import Evaluator
 from actors.ingestor import Ingestor
 from actors.label_joiner import LabelJoiner
 from actors.learner_shard import LearnerShard
-from actors.learning.schema import LabelType, Schema
+from actors.learning.schema import Schema
 from actors.learning.state import ModelState
 from actors.learning.versioning import VersionHistory
 from actors.release_desk import ARCHIVE_GROUP, WAITING_GROUP, Blueprint
@@ -167,10 +167,10 @@ class Launcher:
             groups={WAITING_GROUP: _WAITING_THREADS, ARCHIVE_GROUP: 1},
         )
 
-    def evaluator(self, label_type: LabelType, predictions: Path | None) -> Member:
+    def evaluator(self, blueprint: Blueprint, predictions: Path | None) -> Member:
         c = self._config
         path = str(predictions.absolute()) if predictions else None
-        arguments = (c.task, c.drift, label_type, path)
+        arguments = (c.task, c.drift, blueprint.schema.label_type, path, (blueprint, c.promotion))
         return self._spawn(Evaluator, "evaluator", "evaluator", arguments, on_this_node=True, max_restarts=-1)
 
     def launch(self, predictions: Path | None, label_joiner: Member | None, resumed: Resumed | None) -> System:
@@ -189,7 +189,7 @@ class Launcher:
             learners=[self.learner(shard, stream.inputs, initial) for shard in range(c.learners.shards)],
             replays=[self.replay(shard) for shard in range(c.replay.shards)] if c.replay.ratio else [],
             version_manager=self.version_manager(blueprint),
-            evaluator=self.evaluator(stream.schema.label_type, predictions),
+            evaluator=self.evaluator(blueprint, predictions),
             schema=stream.schema,
             version_store=VersionStore(c.storage),
             label_joiner=label_joiner,

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import ray
 from ray import ObjectRef
@@ -19,7 +20,7 @@ from ray.exceptions import RayActorError
 from actors.durable import EVALUATOR
 from actors.errors import LearningError
 from actors.evaluator import Observation
-from actors.learning.promotion import Aliases
+from actors.learning.promotion import Aliases, PromotionPolicy
 from actors.learning.versioning import Outcome, VersionHistory
 from actors.records import RoundHeader
 from actors.version_manager import Commit
@@ -38,11 +39,11 @@ _REMEMBERED_OBSERVATIONS = 4_000  # should storage refuse versions for long
 
 @dataclass(slots=True)
 class _Observed:
-    """What the evaluator was given: the labels of a round, or None, and predictions; and its answer."""
+    """What the evaluator was given, from a round on, as a call of its own; and its answer."""
 
     round: int
-    batch: ObjectRef | None
-    predictions: list[ObjectRef]
+    method: str  # observe: the labels of a round, or None, and predictions; compare: versions
+    arguments: list[Any]
     answer: ObjectRef
 
 
@@ -90,6 +91,8 @@ class LearningLoop:
     _queue: deque[Assignment] = field(default_factory=deque)  # async: dealt, not yet given to a learner
     _learning: list[Assignment] = field(default_factory=list)  # async: at a learner
     _observations: deque[_Observed] = field(default_factory=deque)  # not taken yet
+    _compared: _Observed | None = None  # the last comparison before these
+    _told: tuple[bool, int | None, int | None] = (False, None, None)  # who is compared, and whether the gate decides
     _observed: deque[_Observed] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_OBSERVATIONS))  # not durable yet
     _observed_round: int = -1
     _watched_since: float = 0.0
@@ -105,6 +108,9 @@ class LearningLoop:
             self._history.restore(resumed.history)
             self.version, self._rows, self.aliases = self._history.head, resumed.states[-1].rows, resumed.aliases
         self._kept = {self.version: self._head}
+        for state in self.system.resumed.states[:-1] if self.system.resumed else ():
+            self._kept[state.version] = ray.put(state)
+        self._tell_pair()
 
     @property
     def has_work(self) -> bool:
@@ -338,13 +344,14 @@ class LearningLoop:
         if commit.record is not None:
             self._history.commit(commit.record)
         self.version, self._rows = max(self.version, commit.version), commit.rows
-        self.take_aliases(commit.version, commit.aliases)
         if self.archivist.durable is not None:
             self.feed.forget(self.archivist.durable, self.archivist.round)
             while self._observed and self._observed[0].round <= self.archivist.round:
-                self._observed.popleft()
+                passed = self._observed.popleft()
+                self._compared = passed if passed.method == "compare" else self._compared
         self._kept[commit.version] = head
         self._kept = {version: ref for version, ref in self._kept.items() if version in {*commit.kept, commit.version}}
+        self.take_aliases(commit.version, commit.aliases)
 
     def _saw(self, header: RoundHeader) -> None:
         self._history.saw(header.read, header.quarantined)
@@ -357,6 +364,7 @@ class LearningLoop:
             return False
         if head >= self.version:  # otherwise a commit has told since
             self.aliases = aliases
+            self._tell_pair()
         return True
 
     def _ensure_version_manager(self) -> None:
@@ -376,10 +384,32 @@ class LearningLoop:
     def _observe(self, header: RoundHeader, batch: ObjectRef | None, assignments: Sequence[Assignment]) -> _Observed:
         """Predictions for the evaluator, with the labels of a round the first time that it comes."""
         predictions = [a.predictions for a in assignments if a.work.test_slices and a.predictions is not None]
-        answer = self.system.evaluator.handle.observe.remote(batch, *predictions)
-        observed = _Observed(header.round, batch, predictions, answer)
+        return self._tell_evaluator(header.round, "observe", [batch, *predictions])
+
+    def _tell_evaluator(self, round_number: int, method: str, arguments: list[Any]) -> _Observed:
+        answer = getattr(self.system.evaluator.handle, method).remote(*arguments)
+        observed = _Observed(round_number, method, arguments, answer)
         self._observed.append(observed)
         return observed
+
+    def _tell_pair(self) -> None:
+        """Who is production and who the shadow, where that is more than the head and the head."""
+        policy, aliases = self.config.promotion.policy, self.aliases
+        is_judged = policy is PromotionPolicy.EVIDENCE and aliases.is_pinned
+        pair = (aliases.production, aliases.shadow)
+        is_compared = is_judged or aliases.is_held or policy is PromotionPolicy.MANUAL
+        told = (is_judged, *(pair if is_compared and None not in pair and pair[0] != pair[1] else (None, None)))
+        if told == self._told:
+            return
+        self._told = told
+        place = self.feed.place
+        states = [None if version is None else self._state_of(version) for version in told[1:]]
+        self._tell_evaluator(place[0] if place else -1, "compare", [is_judged, *states])
+
+    def _state_of(self, version: int) -> ObjectRef:
+        """Of a version that an alias names; None at its end where the version manager does not have it either."""
+        ref: ObjectRef = self._kept.get(version) or self.system.version_manager.handle.state.remote(version)
+        return ref
 
     def _take_observations(self, allowed: int) -> None:
         """Takes what the evaluator has answered; waits where it is more than `allowed` calls behind."""
@@ -389,6 +419,8 @@ class LearningLoop:
             except RayActorError as error:
                 self._mend_evaluator(error)
                 continue
+            for decision in self.observation.decisions if self.observation else ():
+                self.system.version_manager.handle.decide.remote(decision)
             self._observations.popleft()
 
     def _mend_evaluator(self, error: RayActorError) -> None:
@@ -401,8 +433,8 @@ class LearningLoop:
             revived(evaluator, self.tick, "restore", self.system.version_store.load(durable, EVALUATOR)[0])
         else:
             await_life(evaluator, self.tick)
-        for observed in self._observed:
-            observed.answer = evaluator.handle.observe.remote(observed.batch, *observed.predictions)
+        for observed in ([self._compared] if self._compared else []) + list(self._observed):
+            observed.answer = getattr(evaluator.handle, observed.method).remote(*observed.arguments)
 
     def _learn_stale_again(self, assignments: Sequence[Assignment], commit: Commit) -> None:
         """Rows of a contribution that came too late have been predicted; they are learned from the present head."""

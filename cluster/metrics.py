@@ -35,6 +35,10 @@ _COUNTERS = {
     "perennial_feedback": ("Pieces of feedback by outcome.", ("outcome",)),
 }
 _GAUGES = {
+    "perennial_promotion_evidence": (
+        "The gate's e-value of what it waits for: the shadow is better, or production worse.",
+        (),
+    ),
     "perennial_prequential_score": ("Prequential score over the last 1,000 rows.", ("metric", "version_role")),
     "perennial_version": ("Number of the version that an alias names; `head` is the newest.", ("alias",)),
     "perennial_replay_rows": ("Rows in a replay shard.", ("shard",)),

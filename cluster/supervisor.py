@@ -15,7 +15,16 @@ from actors.errors import LearningError
 from actors.evaluator import Observation
 from actors.learning.versioning import Outcome, RowCounts
 from actors.sources.journal_source import PARTITION as FEEDBACK
-from actors.status import ActorHealth, AliasStatus, DriftStatus, PrequentialStatus, RunState, Snapshot, StreamStatus
+from actors.status import (
+    ActorHealth,
+    AliasStatus,
+    DriftStatus,
+    EvidenceStatus,
+    PrequentialStatus,
+    RunState,
+    Snapshot,
+    StreamStatus,
+)
 from actors.version_manager import DeskNews
 from cluster.calls import SLICE_S, is_ready, value_of
 from cluster.config import PerennialConfig
@@ -176,7 +185,7 @@ class Supervisor:
                 "production": aliases.production,
                 "shadow": aliases.shadow,
                 "promoted": self._serving.moves["promoted"],
-                "rejected": self._refused,
+                "rejected": self._refused + self._serving.moves["rejected"],
                 "rolled_back": self._serving.moves["rolled_back"],
                 "curve": self._versions.named("row", "version"),
             },
@@ -244,6 +253,10 @@ class Supervisor:
             self._last_alarm = (alarm.row, alarm.detector)
         if seen.recent is not None:
             self._metrics.set("perennial_prequential_score", seen.recent, seen.metric, "head")
+        for role, score in seen.role_scores.items():
+            self._metrics.set("perennial_prequential_score", score, seen.metric, role)
+        if seen.evidence is not None and seen.evidence["e_value"] is not None:
+            self._metrics.set("perennial_promotion_evidence", seen.evidence["e_value"])
 
     # --- telling
 
@@ -318,6 +331,7 @@ class Supervisor:
             aliases=AliasStatus(**self._loop.aliases.names()),
             head=self._loop.version,
             drift=DriftStatus(self._drift_events, *(self._last_alarm or (None, None))),
+            evidence=EvidenceStatus.of(seen.evidence if seen else None),
             feedback=self._serving.feedback,
             freshness_s=self._serving.freshness(),
             actors=self._actors(),

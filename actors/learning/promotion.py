@@ -3,17 +3,21 @@
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from actors.learning.section import Section, setting
+from actors.learning.gate.config import GateConfig
+from actors.learning.gate.gate import Decision, Verdict
+from actors.learning.section import setting
 
 
 class PromotionPolicy(StrEnum):
+    EVIDENCE = "evidence"
     ALWAYS = "always"
     MANUAL = "manual"
 
 
-class PromotionConfig(Section):
+class PromotionConfig(GateConfig):
     policy: PromotionPolicy = setting(
         PromotionPolicy.ALWAYS,
+        "`evidence`: production moves to a shadow that is better on the same labelled rows, and back where that was a mistake; "
         "`always`: production follows every new version; `manual`: it moves when somebody says `perennial promote`.",
     )
     keep_versions: int = setting(
@@ -26,29 +30,47 @@ class PromotionConfig(Section):
 class Aliases:
     """The version numbers that the names stand for; None before there is a version.
 
-    `is_held`: somebody has moved production to a version of their choice, so policy `always` leaves it there until the head
-    is promoted.
+    `is_held`: somebody has moved production to a version of their choice, so it stays there until the head is promoted.
+    `is_pinned`: policy `evidence` compares production and the shadow, which stays where it is meanwhile.
     """
 
     production: int | None = None
     shadow: int | None = None
     previous: int | None = None
     is_held: bool = False
+    is_pinned: bool = False
 
     def committed(self, head: int, policy: PromotionPolicy) -> "Aliases":
-        """A new head: the shadow is on it at once, production if the policy says so, or if there was none."""
+        """A new head: the shadow is on it at once unless it is pinned; production if the policy says so, or there was none."""
+        if self.is_pinned:
+            return self
         follows = self.production is None or (policy is PromotionPolicy.ALWAYS and not self.is_held)
-        return replace(self._moved(head) if follows else self, shadow=head)
+        moved = replace(self._moved(head) if follows else self, shadow=head)
+        return replace(moved, is_pinned=policy is PromotionPolicy.EVIDENCE and not self.is_held and moved.production != head)
+
+    def decided(self, decision: Decision) -> "Aliases":
+        """What the gate has decided; the same aliases where somebody has moved them meanwhile."""
+        candidate, incumbent = decision.candidate, decision.incumbent
+        is_examined = self.is_pinned and (self.production, self.shadow) == (incumbent, candidate)
+        is_watched = self.is_pinned and (self.production, self.shadow) == (candidate, incumbent)
+        match decision.verdict:
+            case Verdict.PROMOTE if is_examined:  # from now on it is watched beside the version that it replaced
+                return replace(self._moved(candidate), shadow=incumbent)
+            case Verdict.ROLL_BACK if is_watched:
+                return replace(self._moved(incumbent), shadow=candidate, is_pinned=False)
+            case Verdict.REJECT | Verdict.REPIN if is_examined or is_watched:  # the next version is the next shadow
+                return replace(self, is_pinned=False)
+        return self
 
     def promoted(self, version: int, head: int) -> "Aliases":
-        return replace(self._moved(version), is_held=version != head)
+        return replace(self._moved(version), is_held=version != head, is_pinned=False)
 
     def rolled_back(self, version: int | None) -> "Aliases":
         """To `previous` where no version is named. Raises ValueError where there is none."""
         target = self.previous if version is None else version
         if target is None:
             raise ValueError("there is no previous version to roll back to; name one")
-        return replace(self._moved(target), is_held=True)
+        return replace(self._moved(target), is_held=True, is_pinned=False)
 
     def _moved(self, version: int) -> "Aliases":
         if version == self.production:

@@ -14,6 +14,7 @@ from ray_head import RayHead
 from systems import LiveSystem, Outcome, learn, perennial
 from waiting import wait_until
 
+from actors.audit_log import AuditLog
 from actors.version_store import VersionStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -146,3 +147,17 @@ def test_the_version_that_learned_wrong_labels_is_found(ray_cluster: str, tmp_pa
     assert len(found["scores"]) <= 2 + int(np.ceil(np.log2(found["candidates"]))) < found["candidates"]
     nothing = perennial(*command, "--threshold", "0.01", cwd=tmp_path)
     assert nothing.returncode == 2 and "no version between them made it worse than 0.0100" in nothing.stderr
+
+
+def test_production_moves_on_evidence_and_the_audit_log_says_why(ray_cluster: str, tmp_path: Path) -> None:
+    settings = ("stream.rows=20000", "stream.synthetic.rate_rows_per_s=null", "promotion.policy=evidence")
+    done = learn(ray_cluster, tmp_path, "gated", *settings)
+    versions = done.report["versions"]
+    assert versions["promoted"] >= 1 and 1 < versions["production"] < versions["head"], (
+        "better than the first, and not just the last"
+    )
+    moves = AuditLog(str(tmp_path / "storage")).read(10)
+    assert moves[0]["by"] == "gate" and "errs less than version 1" in moves[0]["reason"]
+    manifest, _ = VersionStore(str(tmp_path / "storage")).newest_whole()
+    assert manifest is not None
+    assert f"model-{versions['production']}" in manifest.parts, "what production is can be gone on from"

@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.learning.gate.comparison import Cause
+from actors.learning.gate.gate import Decision, Verdict
 from actors.learning.promotion import Aliases, PromotionPolicy
 
 ALWAYS, MANUAL = PromotionPolicy.ALWAYS, PromotionPolicy.MANUAL
@@ -57,3 +59,47 @@ def test_production_always_names_a_version_that_there_was(events, policy, data):
             aliases = aliases.rolled_back(None)
         assert aliases.shadow == head and 1 <= aliases.production <= head
         assert aliases.previous is None or (1 <= aliases.previous <= head and aliases.previous != aliases.production)
+
+
+# --- policy evidence
+
+
+def decision(verdict, candidate, incumbent):
+    return Decision(verdict, Cause.EVIDENCE, candidate, incumbent, 500, 21.0, 3, "because")
+
+
+def examined():
+    """Version 1 is production, 2 the shadow that is compared with it; the head is 4."""
+    aliases = Aliases()
+    for head in (1, 2, 3, 4):
+        aliases = aliases.committed(head, PromotionPolicy.EVIDENCE)
+    return aliases
+
+
+def test_the_shadow_stays_while_it_is_examined():
+    assert examined() == Aliases(production=1, shadow=2, is_pinned=True)
+
+
+def test_a_promoted_version_is_watched_beside_the_one_it_replaced_and_goes_back_when_it_was_a_mistake():
+    promoted = examined().decided(decision(Verdict.PROMOTE, 2, 1))
+    assert promoted == Aliases(production=2, shadow=1, previous=1, is_pinned=True)
+    assert promoted.committed(5, PromotionPolicy.EVIDENCE) == promoted
+    back = promoted.decided(decision(Verdict.ROLL_BACK, 2, 1))
+    assert (back.production, back.previous, back.is_pinned) == (1, 2, False)
+    assert back.committed(6, PromotionPolicy.EVIDENCE) == Aliases(production=1, shadow=6, previous=2, is_pinned=True)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.REJECT, Verdict.REPIN])
+def test_after_a_refusal_or_when_time_is_up_the_next_version_is_the_shadow(verdict):
+    aliases = examined().decided(decision(verdict, 2, 1)).committed(5, PromotionPolicy.EVIDENCE)
+    assert aliases == Aliases(production=1, shadow=5, is_pinned=True)
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_a_decision_about_versions_that_somebody_has_moved_meanwhile_changes_nothing(verdict):
+    for aliases in (examined().promoted(3, 4), examined().rolled_back(3), examined()):
+        assert aliases.decided(decision(verdict, 7, 1)) == aliases
+    held = examined().promoted(3, 4)
+    assert held.decided(decision(verdict, 2, 1)) == held
+    assert held.committed(5, PromotionPolicy.EVIDENCE) == Aliases(production=3, shadow=5, previous=1, is_held=True)
+    assert held.promoted(5, 5).committed(6, PromotionPolicy.EVIDENCE).is_pinned
