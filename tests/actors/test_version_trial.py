@@ -114,9 +114,9 @@ def test_started_again_it_decides_at_the_same_row(kind):
     expected = play(whole, kind, 40)
     first, again = a_trial(kind), a_trial(kind)
     first.pair(*pair, is_judged=True)
-    early = play(first, kind, 3)
+    early = play(first, kind, 1)
     again.restore(unpack(pack(first.to_state())))
     again.pair(*pair, is_judged=True)
-    late = play(again, kind, 37, first=3)
+    late = play(again, kind, 39, first=1)
     assert [(d.verdict, d.labels, d.e_value) for d in early + late] == [(d.verdict, d.labels, d.e_value) for d in expected]
     assert expected
