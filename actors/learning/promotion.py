@@ -42,7 +42,7 @@ class Aliases:
 
     def committed(self, head: int, policy: PromotionPolicy) -> "Aliases":
         """A new head: the shadow is on it at once unless it is pinned; production if the policy says so, or there was none."""
-        if self.is_pinned:
+        if self.is_pinned and policy is PromotionPolicy.EVIDENCE:
             return self
         follows = self.production is None or (policy is PromotionPolicy.ALWAYS and not self.is_held)
         moved = replace(self._moved(head) if follows else self, shadow=head)

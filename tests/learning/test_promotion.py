@@ -89,6 +89,10 @@ def test_a_promoted_version_is_watched_beside_the_one_it_replaced_and_goes_back_
     assert back.committed(6, PromotionPolicy.EVIDENCE) == Aliases(production=1, shadow=6, previous=2, is_pinned=True)
 
 
+def test_another_policy_does_not_leave_the_shadow_pinned():
+    assert examined().committed(5, PromotionPolicy.ALWAYS) == Aliases(production=5, shadow=5, previous=1)
+
+
 @pytest.mark.parametrize("verdict", [Verdict.REJECT, Verdict.REPIN])
 def test_after_a_refusal_or_when_time_is_up_the_next_version_is_the_shadow(verdict):
     aliases = examined().decided(decision(verdict, 2, 1)).committed(5, PromotionPolicy.EVIDENCE)
