@@ -23,12 +23,9 @@ def requests(rows: int, seed: int) -> list[dict[str, Any]]:
 def test_answers_that_users_like_are_given_more_often(shared_ray: RayHead, tmp_path: Path) -> None:
     port = free_port()
     settings = (
-        "stream.kind=journal",
-        "task.kind=feedback",
-        "task.exploration=0.3",
-        f"serve.port={port}",
-        "learners.round_wait_s=0.05",
-    )
+        "stream.kind=journal", "task.kind=feedback", "task.exploration=0.3", f"serve.port={port}", "learners.round_wait_s=0.05",
+        "learners.shards=1", "replay.ratio=0", "serve.shadow.replicas=0",
+    )  # fmt: skip
     with (
         LiveSystem(shared_ray.address, tmp_path, "thumbs", *settings, serve=True) as system,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as http,
