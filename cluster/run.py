@@ -121,10 +121,12 @@ def _learn(config: PerennialConfig, options: RunOptions, console: Console) -> di
             with Progress(console) as progress:
                 supervisor = Supervisor(config, system, progress.update, lambda: stop.is_set, once=options.once)
                 supervisor.run()
-                supervisor.commit()
+                not_durable = supervisor.commit()
                 report = supervisor.end()
             if options.report is not None:
                 _write(write_report, options.report, report)
+            if not_durable is not None:
+                raise not_durable
     return report
 
 

@@ -132,9 +132,13 @@ class Supervisor:
         self._note_observation()
         self._tick(at_once=True)
 
-    def commit(self) -> None:
-        """Makes what has been learned durable. Raises LearningError where storage refuses."""
-        self._loop.commit()
+    def commit(self) -> LearningError | None:
+        """Makes what has been learned durable. The error where storage refuses: there is a report to be written yet."""
+        try:
+            self._loop.commit()
+        except LearningError as error:
+            return error
+        return None
 
     def _step(self) -> bool:
         """Whether there was anything to do."""
