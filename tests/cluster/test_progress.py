@@ -57,7 +57,7 @@ def test_the_status_document_has_the_keys_that_programs_rely_on():
     }
     assert document["state"] == "learning"
     assert document["aliases"] == {"production": 41, "shadow": 44, "previous": 40}
-    assert document["evidence"] == {"e_value": 3.25, "labels": 512, "decision": "waiting"}
+    assert document["evidence"].items() >= {"e_value": 3.25, "labels": 512, "decision": "waiting"}.items()
     assert {"name", "role", "pid", "node", "alive", "restarts"} <= set(document["actors"][0])
     assert {"seconds", "rows_per_s", "prequential", "head", "drift"} <= set(document)
 

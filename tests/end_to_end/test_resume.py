@@ -19,7 +19,7 @@ from actors.version_store import VersionStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
-ROWS = 32_000
+ROWS = 64_000
 SETTINGS = (
     f"stream.rows={ROWS}", "stream.synthetic.rate_rows_per_s=null", "stream.label_delay_rows=300", "replay.strategy=reservoir",
     "replay.shards=2", "learners.micro_batch_rows=16", "versions.commit_rows=3000",
@@ -51,8 +51,8 @@ def killed(shared_ray: RayHead, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("killed")
     with LiveSystem(shared_ray.address, folder, "killed", *SETTINGS, once=True, predictions=False) as system:
         store = VersionStore(str(folder / "storage"))
-        first = wait_until(store.versions, 90, "a durable version")[-1]
-        pids = wait_until(lambda: pids_of(system, "evaluator", "replay-1"), 30, "word of the actors")
+        pids = wait_until(lambda: pids_of(system, "evaluator", "replay-1"), 90, "word of the actors")
+        first = wait_until(store.versions, 30, "a durable version")[-1]
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         wait_until(lambda: store.versions()[-1] > first, 60, "a version after their deaths")

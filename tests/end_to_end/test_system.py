@@ -268,7 +268,7 @@ def test_status_tells_of_every_actor_and_stop_ends_them_all(ray_cluster, tmp_pat
         assert set(status["stream"]) >= {"offsets", "rows"} and status["stream"]["offsets"]["synthetic"] >= 1000
         assert status["rows_per_s"] > 0 and status["prequential"]["recent"] > 0.5
         assert set(status["aliases"]) == {"production", "shadow", "previous"}
-        assert set(status["evidence"]) == {"e_value", "labels", "decision"} and "drift" in status
+        assert set(status["evidence"]) >= {"e_value", "labels", "decision"} and "drift" in status
         assert all(set(actor) >= {"name", "role", "pid", "node", "alive", "restarts"} for actor in status["actors"])
         assert sorted(actor["role"] for actor in status["actors"]) == ROLES
         assert all(actor["alive"] and actor["restarts"] == 0 for actor in status["actors"])
