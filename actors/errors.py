@@ -3,7 +3,7 @@
     PerennialError
     ├── ConfigError          the configuration or the command line is wrong       exit 2
     ├── InputUnusableError   the stream cannot be read, or every row is bad        exit 3
-    ├── LostPlaceError       an actor that was started again is asked to go on without being told where
+    ├── LostPlaceError       an actor that was started again is asked to go on before it was told where
     ├── UnknownVersionError  a version that does not exist, or is not kept any more
     ├── NotFollowedError     production has moved, and a replica does not answer with it yet
     ├── DamagedVersionError  a version on storage is torn, or not what was written
@@ -33,7 +33,10 @@ class InputUnusableError(PerennialError):
 
 
 class LostPlaceError(PerennialError):
-    """The ingestor does not know of the round before the one asked for: it has to be told where to resume."""
+    """A role that Ray has started again does not know of what went before: it has to be told where to go on from.
+
+    A call that was on its way while the role was down finds it alive and empty; without this it would be answered from nothing.
+    """
 
 
 class UnknownVersionError(PerennialError):

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from actors.errors import LearningError
+from actors.errors import LearningError, LostPlaceError
 from actors.learning.drift.config import DriftConfig
 from actors.learning.drift.detector import make_detector
 from actors.learning.drift.error_scale import ErrorScale
@@ -66,6 +66,8 @@ class Observation:
 class Evaluator:
     """Scores the head version prequentially and watches its error for drift, in row order within each call.
 
+    Call `begin` first; before it the others raise LostPlaceError.
+
     A label is used only from the batch in which it becomes visible, and only on predictions that were made before.
     """
 
@@ -78,6 +80,7 @@ class Evaluator:
         trial_of: tuple[Blueprint, PromotionConfig] | None = None,
     ) -> None:
         torch.set_num_threads(1)
+        self._has_begun = False
         self._trial = VersionTrial(*trial_of) if trial_of else None
         self._task = task
         self._classes: tuple[Any, ...] = ()
@@ -91,6 +94,7 @@ class Evaluator:
 
     def observe(self, batch: RoundBatch | None, *predictions: Predictions) -> Observation:
         """Takes the labels that `batch` made visible (None: no new ones) and predictions, of this round or late."""
+        self._check_begun()
         if batch is not None:
             if len(batch.classes) > len(self._classes):
                 self._classes = batch.classes
@@ -116,11 +120,13 @@ class Evaluator:
 
     def compare(self, is_judged: bool, production: ModelState | None, shadow: ModelState | None) -> None:
         """From the next round on these two are compared, and judged by the gate where `is_judged`; None: nobody is."""
+        self._check_begun()
         assert self._trial is not None
         self._trial.pair(production, shadow, is_judged=is_judged)
 
     def summary(self) -> dict[str, Any]:
         """The scores so far as JSON: `prequential` over all rows, `recent` over the last 1,000, `drift` the last 1,000."""
+        self._check_begun()
         join = self._join
         return {
             "role": "head",
@@ -144,6 +150,7 @@ class Evaluator:
         }
 
     def to_state(self) -> Tree:
+        self._check_begun()
         return {
             "classes": list(self._classes),
             "join": self._join.to_state(),
@@ -155,8 +162,11 @@ class Evaluator:
             "trial": self._trial.to_state() if self._trial else None,
         }
 
-    def restore(self, state: Tree) -> None:
-        """Goes on from `state`; a detector whose settings have changed since begins anew."""
+    def begin(self, state: Tree | None = None) -> None:
+        """Goes on from `state`, or from nothing; a detector whose settings have changed since begins anew."""
+        self._has_begun = True
+        if state is None:
+            return
         self._classes = tuple(state["classes"])
         self._join.restore(state["join"])
         self._score.restore(state["score"])
@@ -166,6 +176,7 @@ class Evaluator:
             (config, make_detector(config, known.get(json.dumps(config.model_dump(mode="json"), sort_keys=True))))
             for config, _ in self._detectors
         ]
+        self._alarms.clear()
         self._alarms.extend(Alarm(row, detector, Signal(signal)) for row, detector, signal in state["alarms"])
         self._alarm_count = state["alarm_count"]
         if self._trial is not None and state["trial"] is not None:
@@ -177,6 +188,10 @@ class Evaluator:
             self._write(self._join.take_waiting())
             self._file.close()
             self._file = None
+
+    def _check_begun(self) -> None:
+        if not self._has_begun:
+            raise LostPlaceError("the evaluator has been started again: tell it where to begin")
 
     def _columns(self, answer: Predictions) -> Columns:
         rows = len(answer.row_N)

@@ -15,7 +15,7 @@ from typing import Any
 
 from actors.audit_log import AuditLog
 from actors.durable import Cut, commit, model_of
-from actors.errors import DamagedVersionError, LearningError
+from actors.errors import DamagedVersionError, LearningError, LostPlaceError
 from actors.learning.consolidation import ConsolidationConfig, Contribution, consolidate, refusal
 from actors.learning.gate.gate import Decision
 from actors.learning.part import Tree
@@ -109,11 +109,13 @@ class VersionManager:
 
         `contributions` are the receipts, then in the same order the changes: as arguments of their own, so that Ray brings
         each when it is there. The round need not be known to have gone well when its commit is asked for.
-        Calling it again with the same contributions changes nothing and returns the same head.
+        Calling it again with the same contributions changes nothing and returns the same head. Raises LostPlaceError where a
+        contribution builds on a version that is yet to come: this version manager was started again, and not told to `resume`.
         """
         started = self._clock()
         receipts = tuple(part for part in contributions if isinstance(part, Receipt))
         changes = tuple(part for part in contributions if isinstance(part, LocalChange))
+        self._check_place(max((receipt.base_version for receipt in receipts), default=0))
         self.saw(header)
         judged = [self._judge(receipt, change) for receipt, change in zip(receipts, changes, strict=True)]
         accepted = [
@@ -136,6 +138,10 @@ class VersionManager:
             kept=self._desk.kept,
         )
         return commit, head
+
+    def _check_place(self, version: int) -> None:
+        if version > self._history.head:
+            raise LostPlaceError(f"version {version} is built on and {self._history.head} is the head: resume from the newest")
 
     def _judge(self, receipt: Receipt, change: LocalChange) -> Judgement:
         outcome, reason = self._history.judge(_record(receipt)), None
@@ -178,7 +184,8 @@ class VersionManager:
     # --- durable versions: on a thread of its own
 
     def archive(self, cut: Cut, head: ModelState, evaluator: Tree, *replays: Tree) -> Manifest:
-        """Makes the head durable, as it was at the cut. Raises LearningError where storage refuses."""
+        """Makes the head durable, as it was at the cut. LearningError where storage refuses, LostPlaceError as `commit`."""
+        self._check_place(cut.version)
         named = {cut.aliases.production, cut.aliases.previous} - {None, head.version}
         states = [state for version in sorted(filter(None, named)) if (state := self._desk.state(version)) is not None]
         manifest = commit(self._store, cut, self._clock(), head, states, evaluator, replays)
@@ -224,7 +231,9 @@ class VersionManager:
     def record(self, version: int) -> VersionRecord | None:
         return next((record for record in self._history.records() if record.version == version), None)
 
-    def counts(self) -> RowCounts:
+    def counts(self, version: int = 0) -> RowCounts:
+        """Of everything up to the head, `version`. Raises LostPlaceError as `commit`."""
+        self._check_place(version)
         return self._history.counts(self._offsets)
 
     # --- where the outside asks

@@ -6,13 +6,13 @@ everything that came before; the version manager writes it on a thread of its ow
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ray import ObjectRef
-from ray.exceptions import RayActorError
 
-from actors.durable import Cut
+from actors.durable import EVALUATOR, Cut, replay_part
 from actors.errors import LearningError
 from actors.learning.lineage import OffsetSet
 from actors.learning.promotion import Aliases
@@ -20,7 +20,7 @@ from actors.learning.versioning import VersionHistory
 from actors.records import StreamPosition
 from actors.release_desk import ARCHIVE_GROUP
 from actors.version_store import Manifest
-from cluster.calls import is_ready, value_of
+from cluster.calls import CALL_TIMEOUT_S, DEATHS, has_died, is_ready, value_of
 from cluster.config import PerennialConfig, digest
 from cluster.launch import System
 
@@ -30,13 +30,24 @@ _WRITE_TIMEOUT_S = 300.0
 _RETRY_S = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """A version on its way to storage, and what the roles were asked for, by part."""
+
+    manifest: ObjectRef
+    cut: Cut
+    states: Mapping[str, ObjectRef]
+
+
 class Archivist:
-    def __init__(self, config: PerennialConfig, system: System) -> None:
-        self._config, self._system = config, system
+    """`mend` is given the parts whose roles died before they could tell their state; it makes these what they were."""
+
+    def __init__(self, config: PerennialConfig, system: System, mend: Callable[[Collection[str]], None]) -> None:
+        self._config, self._system, self._mend = config, system, mend
         self.durable: Manifest | None = system.resumed.manifest if system.resumed else None
         self.offsets: Mapping[str, int] = system.resumed.position.offsets if system.resumed else {}  # as of `durable`
         self.round = system.resumed.round if system.resumed else -1  # the last one in it
-        self._writing: tuple[ObjectRef, Cut] | None = None
+        self._writing: _Writing | None = None
         self._is_whole_needed = True
         self._last = time.monotonic()
         self._not_before = 0.0
@@ -44,7 +55,11 @@ class Archivist:
     def is_due(self, version: int, rows: int) -> bool:
         """Whether the head, `version`, is to be made durable now; `rows` it has learned."""
         now = time.monotonic()
-        self._poll()
+        if self._writing is not None and is_ready(self._writing.manifest):
+            try:
+                self._take(CALL_TIMEOUT_S)
+            except LearningError as error:
+                logger.warning("%s", error)
         known, known_rows = (self.durable.version, self.durable.about["rows"]) if self.durable else (0, 0)
         if version == known or self._writing is not None or now < self._not_before:
             return False
@@ -75,31 +90,33 @@ class Archivist:
         }
         cut = Cut(version, *place, history.to_state(), aliases, about, self.durable)
         whole = self._is_whole_needed
-        replays = [member.handle.to_state.remote(whole=whole) for member in self._system.replays]
+        replays = {
+            replay_part(at): member.handle.to_state.remote(whole=whole) for at, member in enumerate(self._system.replays)
+        }
         evaluator = self._system.evaluator.handle.to_state.remote()
         archive = self._system.version_manager.handle.archive.options(concurrency_group=ARCHIVE_GROUP)
-        self._writing = archive.remote(cut, head, evaluator, *replays), cut
+        manifest = archive.remote(cut, head, evaluator, *replays.values())
+        self._writing = _Writing(manifest, cut, {EVALUATOR: evaluator, **replays})
         self._last = time.monotonic()
 
     def finish(self) -> None:
-        """Waits until what is being written is durable. Raises LearningError where it cannot be."""
+        """Waits for what is being written. Raises LearningError where storage refuses it; where a role died it is mended."""
         if self._writing is not None:
-            self._take(value_of(self._writing[0], _WRITE_TIMEOUT_S))
+            self._take(_WRITE_TIMEOUT_S)
 
-    def _poll(self) -> None:
-        if self._writing is None or not is_ready(self._writing[0]):
-            return
-        try:
-            self._take(value_of(self._writing[0]))
-        except (RayActorError, LearningError) as error:
-            logger.warning("version %d has not become durable: %s", self._writing[1].version, error)
-            self._writing, self._is_whole_needed = None, True
-            self._not_before = time.monotonic() + _RETRY_S
-
-    def _take(self, manifest: Manifest) -> None:
+    def _take(self, timeout_s: float) -> None:
         assert self._writing is not None
-        cut = self._writing[1]
-        self.durable, self.offsets, self.round, self._writing = manifest, cut.position.offsets, cut.round, None
+        writing, cut, self._writing, self._is_whole_needed = self._writing, self._writing.cut, None, True
+        try:
+            manifest: Manifest = value_of(writing.manifest, timeout_s)
+        except DEATHS as error:
+            logger.warning("version %d has not become durable: %s", cut.version, error)
+            self._mend([part for part, state in writing.states.items() if has_died(state)])
+            return
+        except LearningError as error:
+            self._not_before = time.monotonic() + _RETRY_S
+            raise LearningError(f"version {cut.version} has not become durable: {error}") from error
+        self.durable, self.offsets, self.round = manifest, cut.position.offsets, cut.round
         self._is_whole_needed = not all(
             self._system.version_store.may_extend(manifest, part) for part in manifest.parts if part.startswith("replay-")
         )

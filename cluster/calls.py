@@ -8,7 +8,7 @@ import ray
 from ray import ObjectRef
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from actors.errors import LearningError, PerennialError
+from actors.errors import LearningError, LostPlaceError, PerennialError
 
 if TYPE_CHECKING:
     from cluster.launch import Member
@@ -16,19 +16,29 @@ if TYPE_CHECKING:
 CALL_TIMEOUT_S = 60.0
 SLICE_S = 0.2  # how long a wait lasts before other things are looked after
 ATTEMPTS = 4
+# What a call ends with whose role died under it, or died before and has not been told yet what it was.
+DEATHS = (RayActorError, LostPlaceError)
 
 
 def value_of(ref: ObjectRef, timeout_s: float = CALL_TIMEOUT_S) -> Any:
-    """The value. An error of ours that a role raised comes as itself, any other as LearningError; a death as RayActorError."""
+    """The value. An error of ours that a role raised comes as itself, any other as LearningError; a death as one of DEATHS."""
     try:
         return ray.get(ref, timeout=timeout_s)
     except RayTaskError as error:
-        # A call that waited for the result of one that died fails with the death wrapped in a task's error.
-        if isinstance(error.cause, (PerennialError, RayActorError)):
-            raise error.cause from None
-        raise LearningError(f"a role failed: {error.cause!r}. The full traceback is in Ray's logs.") from error
+        cause = _cause(error)
+        if isinstance(cause, (PerennialError, RayActorError)):
+            raise cause from None
+        raise LearningError(f"a role failed: {cause!r}. The full traceback is in Ray's logs.") from error
     except GetTimeoutError as error:
         raise LearningError(f"a role has not answered within {timeout_s:g} s; `ray stack` shows where it hangs") from error
+
+
+def _cause(error: RayTaskError) -> BaseException:
+    """A call that waited for the result of one that failed has that failure wrapped in its own, and so on."""
+    cause: BaseException = error
+    while isinstance(cause, RayTaskError):
+        cause = cause.cause
+    return cause
 
 
 def is_ready(ref: ObjectRef) -> bool:
@@ -42,7 +52,7 @@ def has_died(ref: ObjectRef) -> bool:
     except RayActorError:
         return True
     except RayTaskError as error:
-        return isinstance(error.cause, RayActorError)
+        return isinstance(_cause(error), DEATHS)
     except GetTimeoutError:
         return False
     return False

@@ -3,18 +3,17 @@
 import logging
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from ray import ObjectRef
-from ray.exceptions import RayActorError
 
 from actors.durable import replay_part
-from actors.errors import LearningError, LostPlaceError
+from actors.errors import LearningError
 from actors.learning.dealing import Slice, deal, offsets_of
 from actors.records import RoundHeader, StreamPosition, Work
 from actors.version_store import Manifest
-from cluster.calls import ATTEMPTS, CALL_TIMEOUT_S, await_life, has_died, revived, value_of
+from cluster.calls import ATTEMPTS, CALL_TIMEOUT_S, DEATHS, await_life, has_died, revived, value_of
 from cluster.config import PerennialConfig
 from cluster.launch import System, drawers_of
 
@@ -61,7 +60,7 @@ class _Remembered:
     number: int
     batch: ObjectRef
     slices: tuple[tuple[Slice, ...], ...]  # by replay shard
-    samples: dict[int, ObjectRef] = field(default_factory=dict)
+    samples: dict[int, ObjectRef | None] = field(default_factory=dict)
 
 
 class RoundFeed:
@@ -87,7 +86,7 @@ class RoundFeed:
         resumed = system.resumed
         self._number = resumed.round + 1 if resumed else 0
         self._position = resumed.position if resumed else None
-        self._samples = list(system.samples)
+        self._drawn = dict(enumerate(system.samples))  # for the next round, by learner shard
         self._next = self._request()
 
     @property
@@ -130,7 +129,7 @@ class RoundFeed:
             try:
                 header: RoundHeader = value_of(header_ref, CALL_TIMEOUT_S + self._config.learners.round_wait_s)
                 return batch, header
-            except (RayActorError, LostPlaceError) as error:
+            except DEATHS as error:
                 logger.warning("the ingestor died (%s); started again, it goes on from its last position", error)
                 if self._position is not None:
                     revived(self._system.ingestor, self._tick, "resume", self._position, self._number)
@@ -157,7 +156,7 @@ class RoundFeed:
                 label_delay_rows=self._config.stream.label_delay_rows,
                 replay_rows=round(self._config.replay.ratio * sum(stop - start for start, stop in train)),
             )
-            assignments.append(Assignment(work, header, batch, self._samples[shard]))
+            assignments.append(Assignment(work, header, batch, self._drawn.get(shard)))
         return tuple(assignments)
 
     def _remember(self, header: RoundHeader, batch: ObjectRef) -> None:
@@ -169,26 +168,30 @@ class RoundFeed:
         if not replays:
             return
         dealt = deal(header.train_rows, len(replays), self._config.learners.micro_batch_rows)
-        self._remembered.append(_Remembered(header.round, batch, tuple(map(tuple, dealt))))
-        self._holding_refs = [self._add(at, self._remembered[-1]) for at in range(len(replays))]
+        round_ = _Remembered(header.round, batch, tuple(map(tuple, dealt)))
+        self._remembered.append(round_)
+        self._holding_refs = [self._add(at, round_) for at in range(len(replays))]
+        self._drawn = round_.samples
 
     def _add(self, at: int, round_: "_Remembered") -> tuple[ObjectRef, ObjectRef]:
         rows = math.ceil(self._config.replay.ratio * self._config.learners.rows_per_round)
-        drawers = drawers_of(at, len(self._system.replays), len(self._samples), round_.number)
+        drawers = drawers_of(at, len(self._system.replays), len(self._system.learners), round_.number)
         add = self._system.replays[at].handle.add.options(num_returns=len(drawers) + 2)
         *samples, held, nbytes = add.remote(round_.batch, round_.slices[at], (rows,) * len(drawers))
         round_.samples.update(zip(drawers, samples, strict=True))
-        for shard, ref in zip(drawers, samples, strict=True):
-            self._samples[shard] = ref
         return held, nbytes
 
     def _note_holdings(self) -> None:
-        for at, (held, nbytes) in enumerate(self._holding_refs):
+        self.holdings[: len(self._holding_refs)] = [self._holding(at) for at in range(len(self._holding_refs))]
+
+    def _holding(self, at: int) -> ReplayHolding:
+        for _ in range(ATTEMPTS):
+            held, nbytes = self._holding_refs[at]
             try:
-                self.holdings[at] = ReplayHolding(value_of(held), value_of(nbytes))
-            except RayActorError as error:
+                return ReplayHolding(value_of(held), value_of(nbytes))
+            except DEATHS as error:
                 self._mend(at, error)
-        self._holding_refs = []
+        raise LearningError(f"replay shard {at} died {ATTEMPTS} times in a row; Ray's logs tell why")
 
     # --- replay shards that die
 
@@ -197,6 +200,12 @@ class RoundFeed:
         self._restart_from = durable
         while self._remembered and self._remembered[0].number <= round_number:
             self._remembered.popleft()
+
+    def mend_parts(self, parts: Collection[str]) -> None:
+        """The replay shards among `parts` of a durable version as they were."""
+        for at in range(len(self._system.replays)):
+            if replay_part(at) in parts:
+                self._mend(at, "found when a version was made durable")
 
     def mend(self, assignment: Assignment) -> None:
         """Gives the assignment the sample it had, where the shard that drew it has died."""
@@ -213,13 +222,10 @@ class RoundFeed:
 
     def _mend(self, at: int, why: object) -> None:
         """The shard as it was: from the newest durable version, and what has come since."""
-        member = self._system.replays[at]
         logger.warning("replay shard %d died (%s); it is started again and gets back what it held", at, why)
         part, durable = replay_part(at), self._restart_from
-        if durable is not None and part in durable.parts:
-            states = self._system.version_store.load(durable, part)
-            revived(member, self._tick, "restore", states)
-        else:
-            await_life(member, self._tick)
+        is_known = durable is not None and part in durable.parts
+        states = self._system.version_store.load(durable, part) if durable is not None and is_known else []
+        revived(self._system.replays[at], self._tick, "begin", states)
         for round_ in self._remembered:
-            self._add(at, round_)
+            self._holding_refs[at] = self._add(at, round_)

@@ -198,27 +198,28 @@ class Launcher:
             samples=[None] * c.learners.shards,
         )
         started(*system.members)
-        if resumed is not None:
-            self._restore(system, resumed)
+        self._begin(system, resumed)
         return system
 
-    def _restore(self, system: System, resumed: Resumed) -> None:
+    def _begin(self, system: System, resumed: Resumed | None) -> None:
         """Every role as it was at that version. Replay shards whose number has changed begin with what theirs had."""
-        c = self._config
-        history = VersionHistory(c.consolidation.max_staleness)
-        history.restore(resumed.history)
-        done = [
-            system.ingestor.handle.resume.remote(resumed.position, resumed.round + 1),
-            system.evaluator.handle.restore.remote(resumed.evaluator),
-            system.version_manager.handle.resume.remote(history, resumed.aliases, *resumed.states[:-1], system.head),
-        ]
-        for at, (member, states) in enumerate(zip(system.replays, resumed.replays, strict=False)):
-            drawers = drawers_of(at, len(system.replays), len(system.learners), resumed.round)
-            samples = value_of(member.handle.restore.remote(states), START_TIMEOUT_S)
-            if len(system.replays) == len(resumed.replays) and len(samples) == len(drawers):
+        begun = [system.evaluator.handle.begin.remote(resumed.evaluator if resumed else None)]
+        if resumed is not None:
+            history = VersionHistory(self._config.consolidation.max_staleness)
+            history.restore(resumed.history)
+            states = (*resumed.states[:-1], system.head)
+            begun += [
+                system.ingestor.handle.resume.remote(resumed.position, resumed.round + 1),
+                system.version_manager.handle.resume.remote(history, resumed.aliases, *states),
+            ]
+        known, round_number = (resumed.replays, resumed.round) if resumed else ((), -1)
+        for at, member in enumerate(system.replays):
+            drawers = drawers_of(at, len(system.replays), len(system.learners), round_number)
+            samples = value_of(member.handle.begin.remote(known[at] if at < len(known) else ()), START_TIMEOUT_S)
+            if len(system.replays) == len(known) and len(samples) == len(drawers):
                 for shard, sample in zip(drawers, samples, strict=True):
                     system.samples[shard] = ray.put(sample)
-        for ref in done:
+        for ref in begun:
             value_of(ref, START_TIMEOUT_S)
 
     def _spawn(

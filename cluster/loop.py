@@ -9,13 +9,12 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
 from ray import ObjectRef
-from ray.exceptions import RayActorError
 
 from actors.durable import EVALUATOR
 from actors.errors import LearningError
@@ -25,7 +24,7 @@ from actors.learning.versioning import Outcome, VersionHistory
 from actors.records import RoundHeader
 from actors.version_manager import Commit
 from cluster.archivist import Archivist
-from cluster.calls import ATTEMPTS, SLICE_S, await_life, has_died, is_ready, revived, value_of
+from cluster.calls import ATTEMPTS, DEATHS, SLICE_S, await_life, has_died, is_ready, revived, value_of
 from cluster.config import PerennialConfig
 from cluster.feed import Assignment, RoundFeed
 from cluster.launch import System
@@ -101,7 +100,7 @@ class LearningLoop:
 
     def __post_init__(self) -> None:
         self.feed = RoundFeed(self.config, self.system, self.tick, self._saw)
-        self.archivist = Archivist(self.config, self.system)
+        self.archivist = Archivist(self.config, self.system, self._mend_parts)
         self._head = self.system.head
         self._history = VersionHistory(self.config.consolidation.max_staleness)
         if resumed := self.system.resumed:
@@ -130,16 +129,12 @@ class LearningLoop:
 
     def commit(self) -> None:
         """Makes the head durable, and waits for it. Raises LearningError where it cannot be."""
-        try:
+        for _ in range(ATTEMPTS):
             self.archivist.finish()
-            if self._is_cut_open:
-                self._cut()
-                self.archivist.finish()
-        except RayActorError as error:
-            raise LearningError(
-                f"a role died while version {self.version} was being made durable ({error}): start the run again, and it goes "
-                "on from the durable version before"
-            ) from error
+            if not self._is_cut_open:
+                return
+            self._cut()
+        raise LearningError(f"version {self.version} has not become durable, for roles died again and again")
 
     # --- durable versions
 
@@ -225,7 +220,7 @@ class LearningLoop:
             flight = self._flights[0]
             try:
                 commit: Commit = value_of(flight.commit)
-            except RayActorError as error:
+            except DEATHS as error:
                 self._recover(error)
                 continue
             self._flights.popleft()
@@ -253,7 +248,7 @@ class LearningLoop:
                 self._leftovers.append(replace(a, base=a.base or flight.base, receipt=None))
             flight.assignments = [a for a in flight.assignments if a not in late]
 
-    def _recover(self, error: RayActorError) -> None:
+    def _recover(self, error: Exception) -> None:
         """Somebody died under the first flight. Gives out again what came to nothing, on the same base: the same answers."""
         first = self._flights[0]
         if first.attempts >= ATTEMPTS:
@@ -321,7 +316,7 @@ class LearningLoop:
             commit_ref, self._head = self._commit_of(a.header, [a])
             try:
                 commit: Commit = value_of(commit_ref)
-            except RayActorError:
+            except DEATHS:
                 self._ensure_version_manager()
                 continue
             self._note(a.header, commit, self._head)
@@ -416,23 +411,27 @@ class LearningLoop:
         while self._observations and (len(self._observations) > allowed or is_ready(self._observations[0].answer)):
             try:
                 self.observation = value_of(self._observations[0].answer)
-            except RayActorError as error:
+            except DEATHS as error:
                 self._mend_evaluator(error)
                 continue
             for decision in self.observation.decisions if self.observation else ():
                 self.system.version_manager.handle.decide.remote(decision)
             self._observations.popleft()
 
-    def _mend_evaluator(self, error: RayActorError) -> None:
+    def _mend_parts(self, parts: Collection[str]) -> None:
+        self._ensure_version_manager()
+        if EVALUATOR in parts:
+            self._mend_evaluator("found when a version was made durable")
+        self.feed.mend_parts(parts)
+
+    def _mend_evaluator(self, why: object) -> None:
         """It gets back what it knew: from the newest durable version, and what it has been given since."""
         if self.system.writes_predictions:
-            raise LearningError(f"the evaluator died, and with it the predictions file of this run: {error}") from error
-        logger.warning("the evaluator died (%s); it is started again and gets back what it knew", error)
+            raise LearningError(f"the evaluator died, and with it the predictions file of this run: {why}")
+        logger.warning("the evaluator died (%s); it is started again and gets back what it knew", why)
         evaluator, durable = self.system.evaluator, self.archivist.durable
-        if durable is not None:
-            revived(evaluator, self.tick, "restore", self.system.version_store.load(durable, EVALUATOR)[0])
-        else:
-            await_life(evaluator, self.tick)
+        state = None if durable is None else self.system.version_store.load(durable, EVALUATOR)[0]
+        revived(evaluator, self.tick, "begin", state)
         for observed in ([self._compared] if self._compared else []) + list(self._observed):
             observed.answer = getattr(evaluator.handle, observed.method).remote(*observed.arguments)
 

@@ -7,9 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import ray
 from ray import ObjectRef
-from ray.exceptions import RayActorError
 
 from actors.errors import LearningError
 from actors.evaluator import Observation
@@ -26,7 +24,7 @@ from actors.status import (
     StreamStatus,
 )
 from actors.version_manager import DeskNews
-from cluster.calls import SLICE_S, is_ready, value_of
+from cluster.calls import DEATHS, SLICE_S, is_ready, value_of
 from cluster.config import PerennialConfig
 from cluster.health import HealthWatch
 from cluster.launch import System
@@ -34,7 +32,6 @@ from cluster.loop import Landed, LearningLoop
 from cluster.metrics import Metrics
 from cluster.serving_account import ServingAccount
 
-_CALL_TIMEOUT_S = 60.0
 _CURVE_POINTS = 512
 
 
@@ -151,13 +148,11 @@ class Supervisor:
         """Closes what is open and returns the report."""
         system = self._system
         try:
-            self._quarantined_by_reason = ray.get(system.ingestor.handle.finish.remote(), timeout=_CALL_TIMEOUT_S)
-            ray.get(system.evaluator.handle.finish.remote(), timeout=_CALL_TIMEOUT_S)
-            summary, counts = ray.get(
-                [system.evaluator.handle.summary.remote(), system.version_manager.handle.counts.remote()],
-                timeout=_CALL_TIMEOUT_S,
-            )
-        except RayActorError as error:
+            self._quarantined_by_reason = value_of(system.ingestor.handle.finish.remote())
+            value_of(system.evaluator.handle.finish.remote())
+            summary = value_of(system.evaluator.handle.summary.remote())
+            counts: RowCounts = value_of(system.version_manager.handle.counts.remote(self._loop.version))
+        except DEATHS as error:
             raise LearningError(f"a role died while the run was being closed, its report is lost: {error}") from error
         self._state = RunState.STOPPED
         self._tick(at_once=True)
@@ -285,13 +280,13 @@ class Supervisor:
 
     def _hear(self) -> None:
         """Takes what the version manager and the label joiner have answered; what has died meanwhile says nothing."""
-        with suppress(RayActorError):  # the loop meets a dead version manager at its next commit, and says so
+        with suppress(*DEATHS):  # the loop meets a dead version manager at its next commit, and says so
             if self._news is not None and is_ready(self._news):
                 news: DeskNews = value_of(self._news)
                 self._stop_requested |= news.stop_requested
                 if self._loop.take_aliases(news.head, news.aliases):
                     self._serving.take_news(news)
-        with suppress(RayActorError, LearningError):
+        with suppress(*DEATHS, LearningError):
             if self._joiner_status is not None and is_ready(self._joiner_status):
                 self._serving.take_joiner(value_of(self._joiner_status))
             if self._label_delays is not None and is_ready(self._label_delays):

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors import prediction_join
-from actors.errors import LearningError
+from actors.errors import LearningError, LostPlaceError
 from actors.evaluator import Alarm, Evaluator
 from actors.learning.drift.adwin import Adwin, AdwinConfig
 from actors.learning.drift.config import DriftConfig
 from actors.learning.drift.signal import Signal
 from actors.learning.labels import FEEDBACK
+from actors.learning.part import pack, unpack
 from actors.learning.schema import LabelType
 from actors.learning.task import TaskConfig, TaskKind
 from actors.records import Predictions, RoundBatch, Rows
@@ -46,7 +47,20 @@ def estimated(row_N, value_N, shard=0, version=1) -> Predictions:
 
 
 def evaluator(path=None, task=None, label_type=LabelType.STRING, drift=None) -> Evaluator:
-    return Evaluator(task or TaskConfig(), drift or DriftConfig(), label_type, None if path is None else str(path))
+    e = Evaluator(task or TaskConfig(), drift or DriftConfig(), label_type, None if path is None else str(path))
+    e.begin()
+    return e
+
+
+def test_an_evaluator_that_was_started_again_answers_nothing_before_it_is_told_what_it_was():
+    blank = Evaluator(TaskConfig(), DriftConfig(), LabelType.STRING)
+    for call in (lambda: blank.observe(batch([0], [0])), blank.summary, blank.to_state):
+        with pytest.raises(LostPlaceError, match="tell it where to begin"):
+            call()
+    e = evaluator()
+    e.observe(batch([0], [0], test_row_N=[0]), classified([0], [0]))
+    blank.begin(unpack(pack(e.to_state())))
+    assert blank.summary() == e.summary()
 
 
 def test_a_prediction_is_scored_only_when_its_label_becomes_visible():

@@ -4,7 +4,7 @@ import torch
 
 from actors.audit_log import AuditLog
 from actors.durable import Cut, resumed
-from actors.errors import UnknownVersionError
+from actors.errors import LostPlaceError, UnknownVersionError
 from actors.learner_config import LearnersConfig
 from actors.learner_shard import LearnerShard
 from actors.learning.consolidation import ConsolidationConfig
@@ -19,7 +19,6 @@ from actors.learning.task import TaskConfig
 from actors.learning.versioning import Outcome, VersionHistory
 from actors.records import RoundBatch, RoundHeader, Rows, StreamPosition, Work
 from actors.release_desk import Blueprint
-from actors.replay_shard import ReplayShard
 from actors.version_manager import VersionManager
 from actors.version_store import VersionStore
 
@@ -207,12 +206,15 @@ def test_a_stop_is_heard_with_the_next_commit_and_the_next_status(shard, manager
     assert manager.commit(header, *receipts, *changes)[0].stop_requested
 
 
-def test_a_replay_shard_takes_a_round_once_and_draws_what_is_asked():
-    from actors.learning.replay import ReplayConfig
-
-    replay = ReplayShard(ReplayConfig(capacity_rows=100), 0, seed=1)
-    _, batch, works = a_round(0)
-    for _ in range(2):
-        first, second, held, nbytes = replay.add(batch, works[0].train_slices, (5, 7))
-    assert held == sum(b - a for a, b in works[0].train_slices) and nbytes > 0
-    assert (len(first.y_N), len(second.y_N)) == (5, 7)
+def test_a_version_manager_that_was_started_again_builds_on_nothing_before_it_is_told_the_head(shard, manager, tmp_path):
+    first = manager.head_state()
+    header, receipts, changes = contributions(shard, first, 0)
+    _, head = manager.commit(header, *receipts, *changes)
+    following, receipts, changes = contributions(shard, head, 1)
+    blank = a_manager(tmp_path, lambda: 0.0)
+    with pytest.raises(LostPlaceError, match="version 1 is built on and 0 is the head"):
+        blank.commit(following, *receipts, *changes)
+    with pytest.raises(LostPlaceError):
+        archived(blank, header, head, None)
+    assert VersionStore(str(tmp_path)).versions() == []
+    assert manager.commit(following, *receipts, *changes)[0].version == 2

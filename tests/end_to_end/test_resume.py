@@ -19,10 +19,10 @@ from actors.version_store import VersionStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
-ROWS = 64_000
+ROWS = 40_000
 SETTINGS = (
     f"stream.rows={ROWS}", "stream.synthetic.rate_rows_per_s=null", "stream.label_delay_rows=300", "replay.strategy=reservoir",
-    "replay.shards=2", "learners.micro_batch_rows=16", "versions.commit_rows=3000",
+    "replay.shards=2", "learners.micro_batch_rows=4", "versions.commit_rows=3000",
 )  # fmt: skip
 
 
