@@ -69,16 +69,16 @@ def commit(
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What a run goes on from."""
+    """What a run goes on from. `manifest` is the durable version that holds it, None where it is the very beginning."""
 
-    manifest: Manifest
+    manifest: Manifest | None
     round: int
     position: StreamPosition
     history: Tree
     aliases: Aliases
     schema: Schema
     states: tuple[ModelState, ...]  # those that aliases name, the head last
-    evaluator: Tree
+    evaluator: Tree | None
     replays: tuple[list[Tree], ...]  # by shard
 
 

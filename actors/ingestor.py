@@ -28,7 +28,7 @@ from actors.records import RoundBatch, RoundHeader, Rows, StreamDescription, Str
 from actors.sources.config import StreamConfig
 from actors.sources.inference import infer_schema
 from actors.sources.open_source import open_source
-from actors.sources.source import BadRow, SourceChunk
+from actors.sources.source import BadRow, BadRowReason, SourceChunk
 from actors.sources.validation import RowValidator
 
 logger = logging.getLogger(__name__)
@@ -98,6 +98,7 @@ class Ingestor:
         self._number = number
         self._code: dict[Any, int] = {label: code for code, label in enumerate(position.classes)}
         self._quarantined: Counter[str] = Counter(position.quarantined)
+        self._excluded = position.excluded
         self._next_offsets = dict(position.offsets)  # of the next row to be trained
         self._tested_offsets = dict(position.tested_offsets)
         self._trained_row = position.row
@@ -168,7 +169,7 @@ class Ingestor:
         return sum(map(len, self._untested))
 
     def _take_in(self, chunk: SourceChunk) -> None:
-        rows, bad = self._validator.check(chunk)
+        rows, bad = self._validator.check(chunk, self._excluded)
         arrived_at = self._now() if chunk.arrived_at is None else chunk.arrived_at
         fresh_offset = max(chunk.start, self._tested_offsets.get(chunk.partition, 0))  # below it: read again after a restart
         to_row = self._row - fresh_offset  # from an offset that is new to the number of its row
@@ -201,15 +202,15 @@ class Ingestor:
         self._unlabelled = deque(sorted(self._unlabelled, key=lambda s: int(s.row_N[0])))
 
     def _refuse(self, bad: list[BadRow], to_row: int) -> None:
-        if self._stream.on_bad_row == "stop":
-            first = bad[0]
+        first = next((row for row in bad if row.reason is not BadRowReason.EXCLUDED), None)
+        if self._stream.on_bad_row == "stop" and first is not None:
             raise InputUnusableError(
                 f"row {first.offset} of {first.partition}: {first.message} "
                 "(stream.on_bad_row is `stop`; `quarantine` would set such rows aside and go on)"
             )
         self._bad.extend((row.offset + to_row, row) for row in bad)
         refused = sum(self._quarantined.values()) + len(self._bad)
-        if self._row >= _HOPELESS_ROWS and self._row == refused:
+        if self._row >= _HOPELESS_ROWS and self._row == refused and not self._excluded:
             self._settle(self._row)
             counts = self.finish()
             raise InputUnusableError(f"none of the first {self._row:,} rows can be used: {refusals(self._storage, counts)}")
@@ -259,6 +260,7 @@ class Ingestor:
                 tested_row=self._tested_row,
                 classes=tuple(self._code),
                 quarantined=dict(self._quarantined),
+                excluded=self._excluded,
             ),
             is_last=self._chunks is None and not self._untested and not self._unlabelled,
             arrived_at=min((segment.arrived_at for segment in train), default=None),

@@ -49,7 +49,8 @@ class StreamPosition:
     """Where to continue reading so that nothing is lost and nothing learned twice.
 
     Rows from `offsets` on have not been handed out for training. Those before `tested_offsets` have been predicted
-    already, and the bad ones among them are in quarantine; `waiting` tells the numbers that they have in the stream.
+    already, and the bad ones among them are in quarantine; `waiting` tells the numbers that they have in the stream. Rows in
+    `excluded` are not to be learned at all, whenever they come: they go to quarantine.
     """
 
     offsets: Mapping[str, int] = field(default_factory=dict)
@@ -59,6 +60,7 @@ class StreamPosition:
     tested_row: int = 0  # number of the next row to be predicted
     classes: tuple[Any, ...] = ()
     quarantined: Mapping[str, int] = field(default_factory=dict)  # reason -> rows before `tested_row`
+    excluded: tuple[OffsetRange, ...] = ()
 
     def to_state(self) -> Tree:
         return {
@@ -69,12 +71,16 @@ class StreamPosition:
             "tested_row": self.tested_row,
             "classes": list(self.classes),
             "quarantined": dict(self.quarantined),
+            "excluded": [[o.partition, o.start, o.stop] for o in self.excluded],
         }
 
     @classmethod
     def from_state(cls, state: Tree) -> "StreamPosition":
         waiting = tuple((row, OffsetRange(*offsets)) for row, *offsets in state["waiting"])
-        return cls(**{**state, "waiting": waiting, "classes": tuple(state["classes"])})
+        excluded = tuple(
+            OffsetRange(*offsets) for offsets in state.get("excluded", ())
+        )  # versions of earlier releases have none
+        return cls(**{**state, "waiting": waiting, "classes": tuple(state["classes"]), "excluded": excluded})
 
 
 @dataclass(frozen=True, slots=True)

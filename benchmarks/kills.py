@@ -29,7 +29,7 @@ ROLES = ("Ingestor", "LearnerShard", "ReplayShard", "VersionManager", "Evaluator
 def command(folder: Path, rows: int) -> list[str]:
     settings = (
         f"name={folder.name}", f"storage={folder / 'storage'}", f"stream.rows={rows}", "stream.synthetic.rate_rows_per_s=null",
-        "learners.micro_batch_rows=8", "versions.commit_rows=5000", "ray.dashboard=false",
+        "learners.micro_batch_rows=1", "versions.commit_rows=5000", "ray.dashboard=false",
     )  # fmt: skip
     overrides = [word for setting in settings for word in ("--set", setting)]
     return [sys.executable, "-m", "cluster", "run", "--once", "--no-serve", "--report", str(folder / "out"), *overrides]

@@ -82,6 +82,7 @@ class Archivist:
             "scores": scores,
             "lineage": self._lineage(history),
             "aliases": aliases.names(),
+            "excluded": [[offsets.partition, offsets.start, offsets.stop] for offsets in place[1].excluded],
             "schema": self._system.schema.to_json(),
             "task": self._config.task.model_dump(mode="json"),
             "model": self._config.model.model_dump(mode="json"),

@@ -132,6 +132,16 @@ def _parser() -> argparse.ArgumentParser:
     bisect.add_argument("--bad", type=_count, metavar="V", help="a version from after (the newest durable one)")
     bisect.add_argument("--json", action="store_true", help="print one JSON document")
 
+    revert = command("revert", "Unlearn a range of rows: learn all the others again, as a new head beside production.", _revert)
+    _configuration(revert)
+    revert.add_argument("--address", metavar="local|auto|HOST:PORT", help="the Ray cluster, instead of ray.address")
+    revert.add_argument("--source", required=True, metavar="S", help="the partition that the rows came from (`perennial show`)")
+    revert.add_argument(
+        "--offsets", type=_offsets, required=True, metavar="A:B", help="the rows from A up to, not including, B"
+    )
+    revert.add_argument("--report", type=Path, metavar="DIR", help="write report.json, report.html and plots of the rebuilding")
+    revert.add_argument("--json", action="store_true", help="print one JSON document")
+
     promote = command("promote", "Let production answer with a version; what it was stays at hand as `previous`.", _promote)
     _configuration(promote)
     _cluster_address(promote)
@@ -186,6 +196,13 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"got {text!r}, wanted a number of seconds above 0")
     return seconds
+
+
+def _offsets(text: str) -> tuple[int, int]:
+    start, _, stop = text.partition(":")
+    if not (start.isdecimal() and stop.isdecimal() and int(start) < int(stop)):
+        raise argparse.ArgumentTypeError(f"got {text!r}, wanted A:B, such as 5000:7000, with A below B")
+    return int(start), int(stop)
 
 
 def _run_command(options: argparse.Namespace) -> int:
@@ -293,6 +310,15 @@ def _bisect(options: argparse.Namespace) -> int:
 
     found = bisect(config_of(options), options.data, options.threshold, options.good, options.bad)
     return _tell(options, found, print_bisection)
+
+
+def _revert(options: argparse.Namespace) -> int:
+    config = config_of(options)
+    from actors.learning.lineage import OffsetRange
+    from cluster.reversion import print_reversion, revert
+
+    found = revert(config, OffsetRange(options.source, *options.offsets), options.report)
+    return _tell(options, found, print_reversion)
 
 
 def _tell(options: argparse.Namespace, document: Any, show: "Callable[[Console, Any], None]") -> int:

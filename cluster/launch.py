@@ -93,8 +93,9 @@ def namespace_of(name: str) -> str:
 class Launcher:
     """Makes actors for one configuration; `launch` makes them all, the others make one again."""
 
-    def __init__(self, config: PerennialConfig, *, once: bool, serves: bool) -> None:
-        self._config, self._once, self._serves = config, once, serves
+    def __init__(self, config: PerennialConfig, *, once: bool, serves: bool, hears: bool) -> None:
+        """`hears`: feedback is learned from, whether or not anybody serves."""
+        self._config, self._once, self._serves, self._hears = config, once, serves, hears
         self._namespace = namespace_of(config.name)
 
     @property
@@ -131,7 +132,7 @@ class Launcher:
         stream = c.stream
         if stream.path is not None:
             stream = stream.model_copy(update={"path": str(Path(stream.path).expanduser().absolute())})
-        journal = journal_path(c.storage) if self._serves or stream.kind is SourceKind.JOURNAL else None
+        journal = journal_path(c.storage) if self._hears else None
         times = (time.monotonic, time.time, time.sleep, schema)
         arguments = (stream, c.task, c.learners, c.seed, storage_uri(c.storage), journal, self._once, *times)
         return self._spawn(Ingestor, "ingestor", "ingestor", arguments, on_this_node=True, max_restarts=-1)

@@ -5,7 +5,7 @@ from typing import Any
 
 from actors.durable import Resumed, resumed
 from actors.errors import ConfigError
-from actors.version_store import VersionStore
+from actors.version_store import Manifest, VersionStore
 from cluster.config import PerennialConfig
 
 _ELSE = "set storage to another place (--set storage=...), or start anew with --fresh --force"
@@ -29,8 +29,11 @@ def start_from(config: PerennialConfig, *, fresh: bool, force: bool) -> Resumed 
     manifest, damaged = store.newest_whole()
     for version in damaged:
         store.set_aside(version)
-    if manifest is None:
-        return None
+    return None if manifest is None else going_on_from(config, store, manifest)
+
+
+def going_on_from(config: PerennialConfig, store: VersionStore, manifest: Manifest) -> Resumed:
+    """What the version holds. Raises ConfigError where it is of another task or model, DamagedVersionError."""
     for section, given in (("task", config.task), ("model", config.model)):
         _check_same(section, manifest.about[section], given.model_dump(mode="json"), manifest.version, config.storage)
     found = resumed(store, manifest)

@@ -1,7 +1,7 @@
 """`perennial run`: bring the system up, learn, and leave a report."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,12 @@ from typing import Any
 
 from rich.console import Console
 
+from actors.durable import Resumed
 from actors.errors import ConfigError, InputUnusableError, LearningError
 from actors.predictions_file import partial_path
 from actors.quarantine import FOLDER, refusals
 from actors.sources.config import SourceKind
+from actors.sources.journal_source import PARTITION as FEEDBACK
 from cluster.config import PerennialConfig
 from cluster.connect import RunFile, cluster, refuse_taken_name
 from cluster.outputs import check_apart, check_predictions, check_report, check_storage
@@ -64,7 +66,13 @@ def run(config: PerennialConfig, options: RunOptions, console: Console | None = 
     console = console or Console(stderr=True)
     _check(config, options)
     try:
-        report = _learn(config, options, console)
+        resumed = start_from(config, fresh=options.fresh, force=options.force)
+        if resumed is not None and resumed.manifest is not None:
+            console.print(
+                f"going on from version {resumed.manifest.version} in {config.storage}, which has learned "
+                f"{resumed.states[-1].rows:,} rows (--fresh starts anew)"
+            )
+        report = learn(config, options, console, resumed)
     finally:
         if options.predictions is not None:  # there where the run has failed, and of no use
             partial_path(options.predictions).unlink(missing_ok=True)
@@ -78,15 +86,16 @@ def run(config: PerennialConfig, options: RunOptions, console: Console | None = 
     return 0
 
 
-def _learn(config: PerennialConfig, options: RunOptions, console: Console) -> dict[str, Any]:
-    """The report."""
+def learn(
+    config: PerennialConfig,
+    options: RunOptions,
+    console: Console,
+    resumed: Resumed | None,
+    until: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """The report. `until`: ends where learning has come to these offsets, by partition."""
     run_file = RunFile(config.storage)
-    resumed = start_from(config, fresh=options.fresh, force=options.force)
-    if resumed is not None:
-        console.print(
-            f"going on from version {resumed.manifest.version} in {config.storage}, which has learned "
-            f"{resumed.states[-1].rows:,} rows (--fresh starts anew)"
-        )
+    hears = options.serve or config.stream.kind is SourceKind.JOURNAL or FEEDBACK in (until or {})
     with StopFlag().armed() as stop, cluster(config):
         import ray
 
@@ -96,7 +105,7 @@ def _learn(config: PerennialConfig, options: RunOptions, console: Console) -> di
         from serve.launch import Serving
 
         refuse_taken_name(config.name)
-        launcher = Launcher(config, once=options.once, serves=options.serve)
+        launcher = Launcher(config, once=options.once, serves=options.serve, hears=hears)
         with ExitStack() as down:
             down.callback(run_file.remove)
             serving = joiner = None
@@ -119,7 +128,7 @@ def _learn(config: PerennialConfig, options: RunOptions, console: Console) -> di
                 console.print(f"serving at {serving.url}, documented at {serving.url}/docs")
             run_file.write(ray.get_runtime_context().gcs_address)
             with Progress(console) as progress:
-                supervisor = Supervisor(config, system, progress.update, lambda: stop.is_set, once=options.once)
+                supervisor = Supervisor(config, system, progress.update, lambda: stop.is_set, once=options.once, until=until)
                 supervisor.run()
                 not_durable = supervisor.commit()
                 report = supervisor.end()
@@ -139,6 +148,12 @@ def _check(config: PerennialConfig, options: RunOptions) -> None:
             f"--once ends where the stream does, and {kind} has no end: say where, as with --set stream.rows=20000, "
             "or leave out --once"
         )
+    check_outputs(config, options)
+
+
+def check_outputs(config: PerennialConfig, options: RunOptions) -> None:
+    """Raises ConfigError where something that is to be written could not be."""
+    stream = config.stream
     if options.serve:
         tokens_of(config.serve)
     outputs = {"--report": options.report, "--predictions": options.predictions}

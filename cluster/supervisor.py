@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -63,7 +63,8 @@ class _ShardTotals:
 
 
 class Supervisor:
-    """`show` gets every snapshot; `should_stop` says whether the user wants to end; `once` ends the run with the stream."""
+    """`show` gets every snapshot; `should_stop` says whether the user wants to end; `once` ends the run with the stream,
+    `until` where learning has come to these offsets, by partition."""
 
     def __init__(
         self,
@@ -73,7 +74,9 @@ class Supervisor:
         should_stop: Callable[[], bool],
         *,
         once: bool,
+        until: Mapping[str, int] | None = None,
     ) -> None:
+        self._until = until
         self._config, self._system, self._show, self._should_stop, self._once = config, system, show, should_stop, once
         self._loop = LearningLoop(config, system, self._tick)
         self._health = HealthWatch(system.members)
@@ -111,7 +114,7 @@ class Supervisor:
     def run(self) -> None:
         """Until somebody wants to stop, with `once` until the stream is over. Raises PerennialError where it cannot go on."""
         self._learning_from = time.monotonic()
-        while not (self._should_stop() or self._stop_requested):
+        while not (self._should_stop() or self._stop_requested or self._is_far_enough()):
             if not self._loop.has_work:
                 if self._once:
                     break
@@ -128,6 +131,9 @@ class Supervisor:
         self._loop.finish()
         self._note_observation()
         self._tick(at_once=True)
+
+    def _is_far_enough(self) -> bool:
+        return self._until is not None and all(self._offsets.get(part, 0) >= stop for part, stop in self._until.items())
 
     def commit(self) -> LearningError | None:
         """Makes what has been learned durable. The error where storage refuses: there is a report to be written yet."""

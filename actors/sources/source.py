@@ -19,6 +19,7 @@ class BadRowReason(StrEnum):
     MISSING_COLUMN = "missing_column"
     MISSING_LABEL = "missing_label"
     UNKNOWN_CLASS = "unknown_class"  # task.classes is a list and the label is not in it
+    EXCLUDED = "excluded"  # `perennial revert` has taken it out of what is learned
 
 
 @dataclass(frozen=True, slots=True)

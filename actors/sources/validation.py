@@ -4,7 +4,7 @@ Whole columns are cast at once; only where that fails are the bad cells looked f
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from actors.learning.encoding import RowEncoder, as_float64, plain
+from actors.learning.lineage import OffsetRange
 from actors.learning.schema import Column, ColumnKind, Schema
 from actors.learning.task import TaskConfig, TaskKind
 from actors.sources.inference import NOT_FINITE, NUMBER, numbers, strings
@@ -59,9 +60,13 @@ class RowValidator:
         self._names = {column.name for column in schema.columns} | {schema.label}
         self._labels = LabelReader(schema, task)
 
-    def check(self, chunk: SourceChunk) -> tuple[CleanRows, list[BadRow]]:
+    def check(self, chunk: SourceChunk, excluded: Sequence[OffsetRange] = ()) -> tuple[CleanRows, list[BadRow]]:
         """The good rows of `chunk`, and the others with the malformed ones of the chunk, by offset."""
         faults = RowFaults(chunk.table.num_rows)
+        for offsets in excluded:
+            if offsets.partition == chunk.partition:
+                is_excluded_N = (chunk.offset_N >= offsets.start) & (chunk.offset_N < offsets.stop)
+                faults.add(is_excluded_N, BadRowReason.EXCLUDED, lambda _: "reverted: it is not learned from any more")
         labels: list[Any] | np.ndarray
         if not self._check_columns(chunk.table.column_names, faults):
             x_ND = np.empty((0, self._encoder.width), np.float32)

@@ -13,8 +13,9 @@ from actors.feedback import FeedbackConfig, FeedbackItem
 from actors.ingestor import Ingestor
 from actors.journal import Journal, JournalBatch
 from actors.learner_config import LearnersConfig
-from actors.learning.lineage import OffsetSet
+from actors.learning.lineage import OffsetRange, OffsetSet
 from actors.learning.task import TaskConfig
+from actors.records import StreamPosition
 from actors.sources.config import StreamConfig
 
 
@@ -227,6 +228,16 @@ def test_a_storage_that_fails_while_a_bad_row_is_set_aside_is_named(tmp_path):
     list(rounds_of(each))
     with pytest.raises(LearningError, match=r"bad rows cannot be set aside in storage .*storage: .*make room there"):
         each.finish()
+
+
+def test_excluded_rows_are_set_aside_and_end_nothing(tmp_path):
+    position = StreamPosition(excluded=(OffsetRange("rows.csv", 40, 70), OffsetRange("another.csv", 0, 9)))
+    each = ingestor(tmp_path, csv_stream(tmp_path, 100, on_bad_row="stop"), position=position)
+    rounds = list(rounds_of(each))
+    trained = [row for batch, _ in rounds for row in batch.train.row_N.tolist()]
+    assert trained == [*range(40), *range(70, 100)]
+    last = rounds[-1][1].position
+    assert last.quarantined == {"excluded": 30} and StreamPosition.from_state(last.to_state()) == last
 
 
 def test_on_bad_row_stop_ends_at_the_first_one_and_names_it(tmp_path):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv
 from ray_head import RayHead
-from systems import LiveSystem, Outcome, learn, perennial
+from systems import LiveSystem, Outcome, learn, overrides_of, perennial
 from waiting import wait_until
 
 from actors.audit_log import AuditLog
@@ -125,28 +125,56 @@ def test_the_history_can_be_read_when_nothing_runs(undisturbed: tuple[Path, Outc
     assert missing.returncode == 1 and f"the nearest are {before['version']} and {newest['version']}" in missing.stderr
 
 
-def test_the_version_that_learned_wrong_labels_is_found(ray_cluster: str, tmp_path: Path) -> None:
+POISON = ("stream.kind=files", "replay.ratio=0", "versions.commit_rows=500", "versions.keep_last=50")
+
+
+@pytest.fixture(scope="module")
+def poisoned(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run over `stream.csv`, whose labels are wrong from row 6,000 on; in `clean.csv` they are right."""
+    folder = tmp_path_factory.mktemp("poisoned")
     draw = np.random.default_rng(3)
     x_ND = draw.normal(size=(9_000, 3)).round(4)
     right_N = (x_ND[:, 0] + x_ND[:, 1] > 0).astype(int)
     wrong_N = np.where(np.arange(9_000) >= 6_000, 1 - right_N, right_N)
     for name, label_N in (("stream", wrong_N), ("clean", right_N)):
         columns = {**{f"x{i}": x_ND[:, i] for i in range(3)}, "class": label_N}
-        csv.write_csv(pa.table(columns), tmp_path / f"{name}.csv")
-    settings = (
-        "stream.kind=files",
-        f"stream.path={tmp_path / 'stream.csv'}",
-        "versions.commit_rows=500",
-        "versions.keep_last=50",
-    )
-    learn(ray_cluster, tmp_path, "poisoned", *settings, "replay.ratio=0")
-    command = ("bisect", "--data", "clean.csv", "--set", f"storage={tmp_path / 'storage'}", "--json")
-    found = json.loads(perennial(*command, cwd=tmp_path).stdout)
+        csv.write_csv(pa.table(columns), folder / f"{name}.csv")
+    learn(ray_cluster, folder, "poisoned", *POISON, f"stream.path={folder / 'stream.csv'}")
+    return folder
+
+
+def test_the_version_that_learned_wrong_labels_is_found(poisoned: Path) -> None:
+    command = ("bisect", "--data", "clean.csv", "--set", f"storage={poisoned / 'storage'}", "--json")
+    found = json.loads(perennial(*command, cwd=poisoned).stdout)
     [start, stop] = found["lineage"]["trained"]["stream.csv"]
     assert stop > 6_000 and start < 8_000, "it learned the first wrong labels"
     assert len(found["scores"]) <= 2 + int(np.ceil(np.log2(found["candidates"]))) < found["candidates"]
-    nothing = perennial(*command, "--threshold", "0.01", cwd=tmp_path)
+    nothing = perennial(*command, "--threshold", "0.01", cwd=poisoned)
     assert nothing.returncode == 2 and "no version between them made it worse than 0.0100" in nothing.stderr
+
+
+def test_reverted_rows_leave_no_trace_and_production_stays_until_somebody_promotes(poisoned: Path, ray_cluster: str) -> None:
+    short = poisoned / "short"
+    short.mkdir()
+    lines = (poisoned / "stream.csv").read_text().splitlines(keepends=True)
+    (short / "stream.csv").write_text("".join(lines[: 1 + 6_000]))
+    learn(ray_cluster, short, "short", *POISON, f"stream.path={short / 'stream.csv'}")
+    settings = (*POISON, f"stream.path={poisoned / 'stream.csv'}")
+    words = [word for each in overrides_of(ray_cluster, poisoned, "poisoned", settings) for word in ("--set", each)]
+    unknown = perennial("revert", *words, "--source", "x", "--offsets", "1:2", cwd=poisoned)
+    assert unknown.returncode == 2 and "known are 'stream.csv'" in unknown.stderr
+    command = ("revert", *words, "--json", "--source", "stream.csv", "--offsets")
+    done = json.loads(perennial(*command, "6000:9000", cwd=poisoned).stdout)
+    production = done["production"]
+    assert production == done["instead_of"] < done["version"] and 0 < done["rebuilt_from"] < production
+    assert done["is_complete"] and done["rows"] == 6_000 and done["excluded"] == [["stream.csv", 6_000, 9_000]]
+    assert digest(poisoned) == digest(short), "the model that has never seen them"
+    # From the very beginning: no durable version lies before row 100.
+    again = json.loads(perennial(*command, "100:200", cwd=poisoned).stdout)
+    assert again["rebuilt_from"] == 0 and again["rows"] == 5_900 and again["production"] == production
+    after = learn(ray_cluster, poisoned, "poisoned", *settings).report
+    assert after["rows"]["quarantined_by_reason"] == {"excluded": 3_100} and after["rows"]["lost"] == 0
+    assert after["versions"]["production"] == production
 
 
 def test_production_moves_on_evidence_and_the_audit_log_says_why(ray_cluster: str, tmp_path: Path) -> None:

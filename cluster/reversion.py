@@ -1,0 +1,151 @@
+"""`perennial revert`: a model that has never learned a range of rows.
+
+Goes back to the newest durable version from before the range, learns everything since again but for the range, and leaves the
+result as the newest version: the head, which is a shadow beside the production that there was.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from actors.durable import RUN, Resumed
+from actors.errors import ConfigError, DamagedVersionError, UnknownVersionError
+from actors.learning.encoding import RowEncoder
+from actors.learning.lineage import OffsetRange, OffsetSet
+from actors.learning.promotion import Aliases, PromotionPolicy
+from actors.learning.state import ModelState
+from actors.learning.task import TaskKind
+from actors.learning.versioning import VersionHistory
+from actors.records import StreamPosition
+from actors.version_store import VersionStore
+from cluster.config import PerennialConfig
+from cluster.history import Document
+from cluster.resume import going_on_from, start_from
+from cluster.run import RunOptions, check_outputs, learn
+
+
+def revert(config: PerennialConfig, unwanted: OffsetRange, report: Path | None, console: Console | None = None) -> Document:
+    """Raises PerennialError where nothing was learned of the range, or the rows since cannot be read again."""
+    console = console or Console(stderr=True)
+    options = RunOptions(once=True, report=report, serve=False)
+    check_outputs(config, options)
+    newest = start_from(config, fresh=False, force=False)
+    if newest is None or newest.manifest is None:
+        raise UnknownVersionError(
+            f"there is no durable version in {config.storage}: nothing has been learned that could be reverted"
+        )
+    _check_learned(newest, unwanted, config.storage)
+    excluded = OffsetSet((*newest.position.excluded, unwanted)).ranges()
+    base = _newest_without(config, newest, excluded)
+    went_back_to = base.manifest.version if base.manifest else 0
+    console.print(f"going back to version {went_back_to}, and learning again what came since, without {_shown(unwanted)}")
+    branch = _branch(base, newest, excluded, is_held=config.promotion.policy is PromotionPolicy.ALWAYS)
+    until = _until(newest.position.offsets, excluded)
+    done = learn(_undisturbed(config), options, console, branch, until)
+    store = VersionStore(config.storage)
+    head = store.manifest(store.versions()[-1])
+    reached = store.load(head, RUN)[0]["position"]["offsets"]
+    return {
+        "version": head.version,
+        "rebuilt_from": went_back_to,
+        "instead_of": newest.manifest.version,
+        "production": head.about["aliases"]["production"],
+        "excluded": head.about["excluded"],
+        "relearned": done["rows"]["trained"] - base.states[-1].rows,
+        "rows": head.about["rows"],
+        "is_complete": all(reached.get(partition, 0) >= stop for partition, stop in until.items()),
+        "scores": head.about["scores"],
+    }
+
+
+def print_reversion(console: Console, document: Document) -> None:
+    lines = [
+        f"version {document['version']} has learned everything but the excluded rows: {document['rows']:,} rows, "
+        f"{document['relearned']:,} of them again, from version {document['rebuilt_from']} on",
+        f"production is version {document['production']} as before; `perennial run` goes on from {document['version']} as the "
+        "head, and `perennial promote head` puts it into production",
+    ]
+    if not document["is_complete"]:
+        lines[0] = (
+            f"interrupted: version {document['version']} has not learned everything again; `perennial run` goes on from it"
+        )
+    console.print("\n".join(lines), highlight=False)
+
+
+def _check_learned(newest: Resumed, unwanted: OffsetRange, storage: str) -> None:
+    tested = newest.position.tested_offsets
+    if unwanted.partition not in tested:
+        known = ", ".join(repr(partition) for partition in sorted(tested)) or "none"
+        raise ConfigError(
+            f"--source is {unwanted.partition!r}, and nothing was learned from it in {storage}: known are {known}"
+        )
+    if unwanted.start >= tested[unwanted.partition]:
+        raise ConfigError(
+            f"--offsets begins at row {unwanted.start:,} of {unwanted.partition!r}, of which {storage} has seen "
+            f"{tested[unwanted.partition]:,} rows: there is nothing to revert"
+        )
+
+
+def _newest_without(config: PerennialConfig, newest: Resumed, excluded: tuple[OffsetRange, ...]) -> Resumed:
+    """The newest durable version that has seen no row of `excluded`; the very beginning where there is none."""
+    store = VersionStore(config.storage)
+    for version in reversed(store.versions()):
+        try:
+            found = going_on_from(config, store, store.manifest(version))
+        except DamagedVersionError:
+            continue
+        known = OffsetSet(found.position.excluded)
+        seen = found.position.tested_offsets
+        if all(known.overlap(o) == len(o) or seen.get(o.partition, 0) <= o.start for o in excluded):
+            return found
+    targets = 1 if config.task.kind is TaskKind.REGRESSION else 0
+    given = tuple(config.task.classes) if isinstance(config.task.classes, list) else ()
+    return Resumed(
+        manifest=None,
+        round=-1,
+        # Every partition from its first row: a journal that does not have that any more says so.
+        position=StreamPosition(offsets=dict.fromkeys(newest.position.offsets, 0), classes=given),
+        history=VersionHistory(config.consolidation.max_staleness).to_state(),
+        aliases=Aliases(),
+        schema=newest.schema,
+        states=(ModelState.empty(RowEncoder(newest.schema).width, targets),),
+        evaluator=None,
+        replays=(),
+    )
+
+
+def _branch(base: Resumed, newest: Resumed, excluded: tuple[OffsetRange, ...], *, is_held: bool) -> Resumed:
+    """`base` under the number after that of `newest`, whose production stays what it is."""
+    head = replace(base.states[-1], version=newest.states[-1].version + 1)
+    aliases = replace(newest.aliases, shadow=head.version, is_held=is_held, is_pinned=False)
+    named = {aliases.production, aliases.previous}
+    return replace(
+        base,
+        position=replace(base.position, excluded=excluded),
+        history={**base.history, "head": head.version},
+        aliases=aliases,
+        states=(*(state for state in newest.states if state.version in named), head),
+    )
+
+
+def _undisturbed(config: PerennialConfig) -> PerennialConfig:
+    """As fast as it goes, and without anybody judging: production has learned these rows, which is no fair comparison."""
+    synthetic = config.stream.synthetic.model_copy(update={"rate_rows_per_s": None})
+    promotion = config.promotion.model_copy(update={"policy": PromotionPolicy.MANUAL})
+    stream = config.stream.model_copy(update={"synthetic": synthetic})
+    return config.model_copy(update={"stream": stream, "promotion": promotion})
+
+
+def _until(offsets: Mapping[str, int], excluded: tuple[OffsetRange, ...]) -> dict[str, int]:
+    """Up to the last row that is learned again: after it, nothing more may ever come."""
+    until = dict(offsets)
+    for unwanted in reversed(excluded):  # by partition, ascending
+        if unwanted.start < until.get(unwanted.partition, 0) <= unwanted.stop:
+            until[unwanted.partition] = unwanted.start
+    return until
+
+
+def _shown(offsets: OffsetRange) -> str:
+    return f"rows {offsets.start:,} to {offsets.stop:,} of {offsets.partition}"
