@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from actors.errors import LearningError
-from actors.storage import open_storage
+from actors.storage import open_storage, shown
 
 _TAIL_BYTES = 1 << 20  # the newest entries are looked for in the last so many bytes
 
@@ -24,7 +24,7 @@ class AuditLog:
     """Raises LearningError where storage cannot be reached or written."""
 
     def __init__(self, storage: str) -> None:
-        self._storage = storage
+        self._storage = shown(storage)
         self._files, self._root = open_storage(storage)
         self._is_local = isinstance(self._files, fs.LocalFileSystem)
 

@@ -30,6 +30,7 @@ from actors.sources.inference import infer_schema
 from actors.sources.open_source import open_source
 from actors.sources.source import BadRow, BadRowReason, SourceChunk
 from actors.sources.validation import RowValidator
+from actors.storage import shown
 
 logger = logging.getLogger(__name__)
 
@@ -297,7 +298,8 @@ class Ingestor:
             yield
         except OSError as error:
             raise LearningError(
-                f"bad rows cannot be set aside in storage {self._storage}: {error}; make room there, or mend its permissions"
+                f"bad rows cannot be set aside in storage {shown(self._storage)}: {error}; make room there, or mend its "
+                "permissions"
             ) from error
 
     def _rows(self, segments: list[_Segment], *, labelled: bool) -> Rows:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ from safetensors.numpy import load, save
 
 from actors.errors import DamagedVersionError, LearningError
 from actors.learning.part import Part, Tree, pack, unpack
-from actors.storage import open_storage
+from actors.storage import open_storage, shown
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class VersionStore:
     """One writer, any number of readers. Raises LearningError where storage cannot be reached or written."""
 
     def __init__(self, storage: str) -> None:
-        self._storage = storage
+        self._storage = shown(storage)
         self._files, root = open_storage(storage)
         self._root = f"{root}/{_FOLDER}"
         self._is_local = isinstance(self._files, fs.LocalFileSystem)
@@ -153,26 +153,30 @@ class VersionStore:
                 except DamagedVersionError:
                     logger.warning("version %d is damaged, and what it needs cannot be told: nothing is deleted", version)
                     return 0
-            doomed = [version for version in self.versions() if version not in needed]
-            for version in doomed:
+            versions = set(self.versions())
+            for version in versions - needed:  # without its manifest a folder is no version
                 folder = self._folder(version)
                 if self._is_local:
                     os.rename(folder, folder + _UNFINISHED)
-                else:  # without its manifest a folder is no version
+                else:
                     self._files.delete_file(f"{folder}/{_MANIFEST}")
-                    self._remove(folder)
+            for version in set(_numbers(info.base_name for info in self._infos())) - needed:
+                self._remove(self._folder(version))
             for info in self._infos():
                 if info.base_name.endswith(_UNFINISHED):
                     self._remove(info.path)
-            return len(doomed)
+            return len(versions - needed)
 
     # --- read
 
     def versions(self) -> list[int]:
         """Ascending; whether they are whole shows when they are read."""
         with self._translated("the versions cannot be listed"):
-            names = [info.base_name for info in self._infos()]
-            return sorted(int(name) for name in names if len(name) == _DIGITS and name.isdecimal())
+            if self._is_local:
+                return sorted(_numbers(info.base_name for info in self._infos()))
+            files = self._files.get_file_info(fs.FileSelector(self._root, allow_not_found=True, recursive=True))
+            folders = (path for path, _, name in (info.path.rpartition("/") for info in files) if name == _MANIFEST)
+            return sorted(_numbers(folder.rpartition("/")[2] for folder in folders))
 
     def manifest(self, version: int) -> Manifest:
         """Raises DamagedVersionError where it is torn, or not what was written."""
@@ -263,10 +267,14 @@ class VersionStore:
         except FileNotFoundError:
             raise
         except (OSError, pa.ArrowException) as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = shown(" ".join(str(error).split()))[:300]
             raise LearningError(
                 f"{what} in {self._storage}: {reason}; make room there, or mend its permissions or the way to it"
             ) from error
+
+
+def _numbers(names: Iterable[str]) -> Iterator[int]:
+    return (int(name) for name in names if len(name) == _DIGITS and name.isdecimal())
 
 
 def _manifest_of(document: Mapping[str, Any]) -> Manifest:

@@ -62,7 +62,7 @@ def one_life(folder: Path, rows: int, draw: random.Random, kills: Counter[str], 
     while run.poll() is None and time.monotonic() < deadline and kills.total() < most:
         alive = role_pids(run.pid)
         if len({role for role, _ in alive}) == len(ROLES):
-            time.sleep(draw.uniform(0.0, 5.0))
+            time.sleep(draw.uniform(0.0, 3.0))
             role, pid = draw.choice(alive)
             kills[role] += kill(pid)
         time.sleep(0.2)

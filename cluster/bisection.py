@@ -18,6 +18,7 @@ from actors.sources.config import SourceKind
 from actors.sources.open_source import open_source
 from actors.sources.source import BadRow
 from actors.sources.validation import RowValidator
+from actors.storage import shown
 from actors.version_store import Manifest, VersionStore
 from cluster.config import PerennialConfig
 from cluster.history import Document, lines_of_lineage
@@ -80,11 +81,13 @@ def bisect(config: PerennialConfig, data: Path, threshold: float | None, good: i
     versions = [version for version in store.versions() if _is_whole(store, version)]
     for version in (good, bad):
         if version is not None and version not in versions:
-            raise UnknownVersionError(f"version {version} is not durable in {config.storage}; `perennial log` lists them")
+            raise UnknownVersionError(
+                f"version {version} is not durable in {shown(config.storage)}; `perennial log` lists them"
+            )
     versions = [v for v in versions if (good is None or v >= good) and (bad is None or v <= bad)]
     if len(versions) < 2:
         raise UnknownVersionError(
-            f"there are {len(versions)} durable versions to look through in {config.storage}, wanted 2 or more"
+            f"there are {len(versions)} durable versions to look through in {shown(config.storage)}, wanted 2 or more"
         )
     schema = Schema.from_json(dict(store.manifest(versions[-1]).about["schema"]))
     examination = Examination(store, config, *_rows_of(data, config, schema))

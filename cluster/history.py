@@ -13,6 +13,7 @@ from actors.durable import RUN, model_of
 from actors.errors import DamagedVersionError, UnknownVersionError
 from actors.learning.lineage import OffsetSet
 from actors.learning.state import ModelState
+from actors.storage import shown
 from actors.version_store import Manifest, VersionStore
 from cluster.config import PerennialConfig
 
@@ -30,7 +31,7 @@ def log(config: PerennialConfig, newest: int) -> Document:
             entries.append(_summary(store.manifest(version), names))
         except DamagedVersionError as error:
             entries.append({"version": version, "damaged": str(error)})
-    return {"storage": config.storage, "versions": entries, "moves": AuditLog(config.storage).read(newest)}
+    return {"storage": shown(config.storage), "versions": entries, "moves": AuditLog(config.storage).read(newest)}
 
 
 def show(config: PerennialConfig, version: int) -> Document:
@@ -68,7 +69,9 @@ def _manifest(store: VersionStore, config: PerennialConfig, version: int) -> Man
     if version not in versions:
         near = sorted(versions, key=lambda each: abs(each - version))[:2]
         hint = f"the nearest are {' and '.join(map(str, sorted(near)))}" if near else "there is none yet"
-        raise UnknownVersionError(f"version {version} is not durable in {config.storage}: {hint}; `perennial log` lists them")
+        raise UnknownVersionError(
+            f"version {version} is not durable in {shown(config.storage)}: {hint}; `perennial log` lists them"
+        )
     return store.manifest(version)
 
 

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from actors.errors import ConfigError
-from actors.storage import open_storage
+from actors.storage import open_storage, shown
 
 
 def check_storage(storage: str) -> None:
@@ -19,7 +19,7 @@ def check_storage(storage: str) -> None:
         files.delete_file(probe)
     except OSError as error:
         raise ConfigError(
-            f"storage is {storage!r}, which cannot be written: {_reason(error)}; set it to a folder of yours"
+            f"storage is {shown(storage)!r}, which cannot be written: {_reason(error)}; set it to a folder of yours"
         ) from error
 
 

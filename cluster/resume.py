@@ -5,6 +5,7 @@ from typing import Any
 
 from actors.durable import Resumed, resumed
 from actors.errors import ConfigError
+from actors.storage import shown
 from actors.version_store import Manifest, VersionStore
 from cluster.config import PerennialConfig
 
@@ -21,8 +22,8 @@ def start_from(config: PerennialConfig, *, fresh: bool, force: bool) -> Resumed 
         versions = store.versions()
         if versions and not force:
             raise ConfigError(
-                f"--fresh would overwrite {len(versions)} versions in {config.storage}, the newest {versions[-1]}: leave it "
-                "out to go on from them, name another place (--set storage=...), or add --force to delete them"
+                f"--fresh would overwrite {len(versions)} versions in {shown(config.storage)}, the newest {versions[-1]}: "
+                "leave it out to go on from them, name another place (--set storage=...), or add --force to delete them"
             )
         store.sweep(())
         return None
@@ -49,6 +50,6 @@ def _check_same(section: str, held: dict[str, Any], given: dict[str, Any], versi
     for key in sorted(held.keys() | given.keys()):
         if held.get(key) != given.get(key) and (section, key) not in _MAY_CHANGE:
             raise ConfigError(
-                f"{section}.{key} is {given.get(key)!r}, but version {version} in {storage} was learned with "
+                f"{section}.{key} is {given.get(key)!r}, but version {version} in {shown(storage)} was learned with "
                 f"{held.get(key)!r}: set it so again, {_ELSE}"
             )

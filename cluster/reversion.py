@@ -19,6 +19,7 @@ from actors.learning.state import ModelState
 from actors.learning.task import TaskKind
 from actors.learning.versioning import VersionHistory
 from actors.records import StreamPosition
+from actors.storage import shown
 from actors.version_store import VersionStore
 from cluster.config import PerennialConfig
 from cluster.history import Document
@@ -34,7 +35,7 @@ def revert(config: PerennialConfig, unwanted: OffsetRange, report: Path | None, 
     newest = start_from(config, fresh=False, force=False)
     if newest is None or newest.manifest is None:
         raise UnknownVersionError(
-            f"there is no durable version in {config.storage}: nothing has been learned that could be reverted"
+            f"there is no durable version in {shown(config.storage)}: nothing has been learned that could be reverted"
         )
     _check_learned(newest, unwanted, config.storage)
     excluded = OffsetSet((*newest.position.excluded, unwanted)).ranges()
@@ -79,11 +80,11 @@ def _check_learned(newest: Resumed, unwanted: OffsetRange, storage: str) -> None
     if unwanted.partition not in tested:
         known = ", ".join(repr(partition) for partition in sorted(tested)) or "none"
         raise ConfigError(
-            f"--source is {unwanted.partition!r}, and nothing was learned from it in {storage}: known are {known}"
+            f"--source is {unwanted.partition!r}, and nothing was learned from it in {shown(storage)}: known are {known}"
         )
     if unwanted.start >= tested[unwanted.partition]:
         raise ConfigError(
-            f"--offsets begins at row {unwanted.start:,} of {unwanted.partition!r}, of which {storage} has seen "
+            f"--offsets begins at row {unwanted.start:,} of {unwanted.partition!r}, of which {shown(storage)} has seen "
             f"{tested[unwanted.partition]:,} rows: there is nothing to revert"
         )
 

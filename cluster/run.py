@@ -16,6 +16,7 @@ from actors.predictions_file import partial_path
 from actors.quarantine import FOLDER, refusals
 from actors.sources.config import SourceKind
 from actors.sources.journal_source import PARTITION as FEEDBACK
+from actors.storage import shown
 from cluster.config import PerennialConfig
 from cluster.connect import RunFile, cluster, refuse_taken_name
 from cluster.outputs import check_apart, check_predictions, check_report, check_storage
@@ -69,7 +70,7 @@ def run(config: PerennialConfig, options: RunOptions, console: Console | None = 
         resumed = start_from(config, fresh=options.fresh, force=options.force)
         if resumed is not None and resumed.manifest is not None:
             console.print(
-                f"going on from version {resumed.manifest.version} in {config.storage}, which has learned "
+                f"going on from version {resumed.manifest.version} in {shown(config.storage)}, which has learned "
                 f"{resumed.states[-1].rows:,} rows (--fresh starts anew)"
             )
         report = learn(config, options, console, resumed)
@@ -80,7 +81,8 @@ def run(config: PerennialConfig, options: RunOptions, console: Console | None = 
     refused = refusals(config.storage, rows["quarantined_by_reason"]) if rows["quarantined"] else ""
     if rows["read"] and rows["read"] == rows["quarantined"]:
         raise InputUnusableError(
-            f"none of the {rows['read']:,} rows can be used: {refused}. They are in {config.storage}/{FOLDER}, with the reasons"
+            f"none of the {rows['read']:,} rows can be used: {refused}. They are in {shown(config.storage)}/{FOLDER}, with the "
+            "reasons"
         )
     print_summary(console, summary_of(report, refused, options.report, options.predictions))
     return 0

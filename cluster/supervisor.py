@@ -23,6 +23,7 @@ from actors.status import (
     Snapshot,
     StreamStatus,
 )
+from actors.storage import shown
 from actors.version_manager import DeskNews
 from cluster.calls import DEATHS, SLICE_S, is_ready, value_of
 from cluster.config import PerennialConfig
@@ -204,7 +205,7 @@ class Supervisor:
             "throughput": {"curve": self._throughput.named("seconds", "rows")},
             "actors": [asdict(actor) for actor in self._actors()],
             "feedback": asdict(self._serving.feedback),
-            "config": self._config.model_dump(mode="json"),
+            "config": {**self._config.model_dump(mode="json"), "storage": shown(self._config.storage)},
         }
 
     # --- account

@@ -15,7 +15,7 @@ from cluster.outputs import check_apart, check_storage
 def refused(tmp_path, capsys, monkeypatch):
     """`perennial run` with these words ends with 2 before Ray is started; returns what it says."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cluster.run._learn", lambda *_: pytest.fail("the run was started"))
+    monkeypatch.setattr("cluster.run.learn", lambda *_: pytest.fail("the run was started"))
 
     def refused(*words: str) -> str:
         assert main(["run", *words]) == 2

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from object_store import object_store
 from pyarrow import csv
 from ray_head import RayHead
 from systems import LiveSystem, Outcome, learn, overrides_of, perennial
@@ -175,6 +176,17 @@ def test_reverted_rows_leave_no_trace_and_production_stays_until_somebody_promot
     after = learn(ray_cluster, poisoned, "poisoned", *settings).report
     assert after["rows"]["quarantined_by_reason"] == {"excluded": 3_100} and after["rows"]["lost"] == 0
     assert after["versions"]["production"] == production
+
+
+def test_an_object_store_holds_all_that_a_run_goes_on_from(ray_cluster: str, tmp_path: Path) -> None:
+    with object_store() as address:
+        storage = address.format(folder="run")
+        settings = ("stream.synthetic.rate_rows_per_s=null", "versions.commit_rows=2000", f"storage={storage}")
+        before = learn(ray_cluster, tmp_path, "remote", *settings, "stream.rows=5000").report
+        after = learn(ray_cluster, tmp_path, "remote", *settings, "stream.rows=8000").report
+    assert after["versions"]["head"] > before["versions"]["head"]
+    assert (after["rows"]["trained"], after["rows"]["lost"], after["rows"]["duplicated"]) == (8_000, 0, 0)
+    assert "testing:testing" not in json.dumps(after)
 
 
 def test_production_moves_on_evidence_and_the_audit_log_says_why(ray_cluster: str, tmp_path: Path) -> None:
