@@ -88,6 +88,7 @@ class VersionStore:
         self._files, root = open_storage(storage)
         self._root = f"{root}/{_FOLDER}"
         self._is_local = isinstance(self._files, fs.LocalFileSystem)
+        self._owners: dict[int, set[int]] = {}  # of versions whose manifests have been read: they never change
 
     # --- write
 
@@ -134,7 +135,7 @@ class VersionStore:
     def set_aside(self, version: int) -> None:
         """Takes a damaged version out of the way, so that its number can be given again; on an object store, its manifest."""
         with self._translated(f"version {version} cannot be set aside"):
-            taken = {info.base_name for info in self._infos()}
+            taken = set(self._names())
             name = self._folder(version).rpartition("/")[2]
             aside = next(n for i in range(len(taken) + 1) if (n := f"{name}{_ASIDE}-{i}") not in taken)
             if self._is_local:
@@ -149,10 +150,12 @@ class VersionStore:
             needed = set(keep)
             for version in keep:
                 try:
-                    needed |= self.manifest(version).owners
+                    if version not in self._owners:
+                        self._owners[version] = self.manifest(version).owners
                 except DamagedVersionError:
                     logger.warning("version %d is damaged, and what it needs cannot be told: nothing is deleted", version)
                     return 0
+                needed |= self._owners[version]
             versions = set(self.versions())
             for version in versions - needed:  # without its manifest a folder is no version
                 folder = self._folder(version)
@@ -160,11 +163,10 @@ class VersionStore:
                     os.rename(folder, folder + _UNFINISHED)
                 else:
                     self._files.delete_file(f"{folder}/{_MANIFEST}")
-            for version in set(_numbers(info.base_name for info in self._infos())) - needed:
-                self._remove(self._folder(version))
-            for info in self._infos():
-                if info.base_name.endswith(_UNFINISHED):
-                    self._remove(info.path)
+                self._owners.pop(version, None)
+            for name in self._names():
+                if name.endswith(_UNFINISHED) or set(_numbers([name])) - needed:
+                    self._remove(f"{self._root}/{name}")
             return len(versions - needed)
 
     # --- read
@@ -173,7 +175,7 @@ class VersionStore:
         """Ascending; whether they are whole shows when they are read."""
         with self._translated("the versions cannot be listed"):
             if self._is_local:
-                return sorted(_numbers(info.base_name for info in self._infos()))
+                return sorted(_numbers(self._names()))
             files = self._files.get_file_info(fs.FileSelector(self._root, allow_not_found=True, recursive=True))
             folders = (path for path, _, name in (info.path.rpartition("/") for info in files) if name == _MANIFEST)
             return sorted(_numbers(folder.rpartition("/")[2] for folder in folders))
@@ -219,9 +221,11 @@ class VersionStore:
     def _folder(self, version: int) -> str:
         return f"{self._root}/{version:0{_DIGITS}d}"
 
-    def _infos(self) -> list[fs.FileInfo]:
-        found: list[fs.FileInfo] = self._files.get_file_info(fs.FileSelector(self._root, allow_not_found=True))
-        return found
+    def _names(self) -> list[str]:
+        """Of the folders of versions, and of those that are none."""
+        if self._is_local:
+            return os.listdir(self._root) if os.path.isdir(self._root) else []
+        return [info.base_name for info in self._files.get_file_info(fs.FileSelector(self._root, allow_not_found=True))]
 
     def _exists(self, version: int) -> bool:
         path = self._folder(version) + ("" if self._is_local else f"/{_MANIFEST}")

@@ -77,5 +77,14 @@ class Aliases:
             return self
         return replace(self, production=version, previous=self.production)
 
+    def validate(self, head: int) -> None:
+        """Raises AssertionError where the aliases contradict each other, or name a version that there never was."""
+        named = [version for version in self.names().values() if version is not None]
+        assert all(1 <= version <= head for version in named), f"{self} names a version beyond the head, {head}"
+        assert (self.production is None) == (self.shadow is None) == (head == 0), f"{self} at head {head}"
+        assert self.previous is None or self.previous != self.production, f"{self}: previous is production"
+        assert not (self.is_held and self.is_pinned), f"{self}: what somebody has chosen is not examined"
+        assert not self.is_pinned or self.production != self.shadow, f"{self}: nothing to compare"
+
     def names(self) -> dict[str, int | None]:
         return {"production": self.production, "shadow": self.shadow, "previous": self.previous}

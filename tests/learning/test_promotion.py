@@ -1,8 +1,12 @@
 """The aliases as a pure machine."""
 
+import json
+from dataclasses import asdict
+
 import pytest
-from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from actors.learning.gate.comparison import Cause
 from actors.learning.gate.gate import Decision, Verdict
@@ -46,19 +50,64 @@ def test_there_is_nothing_to_roll_back_to_before_production_has_moved():
         after([1], MANUAL).rolled_back(None)
 
 
-@given(st.lists(st.sampled_from(["commit", "promote", "rollback"]), max_size=40), st.sampled_from([ALWAYS, MANUAL]), st.data())
-def test_production_always_names_a_version_that_there_was(events, policy, data):
-    aliases, head = Aliases(), 0
-    for event in ["commit", *events]:
-        if event == "commit":
-            head += 1
-            aliases = aliases.committed(head, policy)
-        elif event == "promote":
-            aliases = aliases.promoted(data.draw(st.integers(1, head)), head)
-        elif aliases.previous is not None:
-            aliases = aliases.rolled_back(None)
-        assert aliases.shadow == head and 1 <= aliases.production <= head
-        assert aliases.previous is None or (1 <= aliases.previous <= head and aliases.previous != aliases.production)
+class Moves(RuleBasedStateMachine):
+    """Whoever moves production, in whatever order, and however late the gate's decision comes."""
+
+    @initialize(policy=st.sampled_from(PromotionPolicy))
+    def begin(self, policy):
+        self.policy, self.aliases, self.head = policy, Aliases(), 0
+        self.on_their_way = []
+
+    @rule(versions=st.integers(1, 3))
+    def commit(self, versions):
+        before = self.aliases
+        for _ in range(versions):
+            self.head += 1
+            self.aliases = self.aliases.committed(self.head, self.policy)
+        if before.is_held or (self.policy is not ALWAYS and before.production is not None):
+            assert self.aliases.production == before.production, "only somebody, or the gate, moves it"
+
+    @precondition(lambda self: self.head)
+    @rule(data=st.data())
+    def promote(self, data):
+        version = data.draw(st.integers(1, self.head))
+        self.aliases = self.aliases.promoted(version, self.head)
+        assert self.aliases.production == version and self.aliases.is_held == (version != self.head)
+
+    @precondition(lambda self: self.head and self.aliases.previous is not None)
+    @rule()
+    def roll_back(self):
+        before = self.aliases
+        self.aliases = before.rolled_back(None)
+        assert (self.aliases.production, self.aliases.previous) == (before.previous, before.production)
+
+    @precondition(lambda self: self.head and self.aliases.is_pinned)
+    @rule(verdict=st.sampled_from(Verdict))
+    def gate_decides(self, verdict):
+        """Of what is compared now; production is the incumbent, or the candidate that is watched."""
+        pair = (self.aliases.shadow, self.aliases.production)
+        self.on_their_way.append(decision(verdict, *(pair if verdict is not Verdict.ROLL_BACK else reversed(pair))))
+
+    @precondition(lambda self: self.head and self.on_their_way)
+    @rule(data=st.data())
+    def decision_arrives(self, data):
+        each = data.draw(st.sampled_from(self.on_their_way))
+        before, self.aliases = self.aliases, self.aliases.decided(each)
+        if {before.production, before.shadow} != {each.candidate, each.incumbent} or not before.is_pinned:
+            assert self.aliases == before, "somebody has moved them meanwhile"
+
+    @precondition(lambda self: self.head)
+    @rule()
+    def start_again(self):
+        self.aliases = Aliases(**json.loads(json.dumps(asdict(self.aliases))))
+
+    @invariant()
+    def is_consistent(self):
+        self.aliases.validate(self.head)
+
+
+Moves.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+test_aliases_never_contradict_themselves = Moves.TestCase
 
 
 # --- policy evidence

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from actors.learning.lineage import OffsetRange
+from actors.learning.part import pack, unpack
 from actors.learning.versioning import ContributionRecord, Outcome, VersionHistory, VersionRecord
 
 MAX_STALENESS = 3
@@ -56,6 +57,12 @@ class Histories(RuleBasedStateMachine):
             assert outcome is Outcome.ACCEPTED
             self.history.commit(record(self.history, one))
             self.learned |= set(range(offsets.start, offsets.stop))
+
+    @rule()
+    def start_again(self):
+        """From what a durable version holds of it."""
+        before, self.history = self.history, VersionHistory(MAX_STALENESS)
+        self.history.restore(unpack(pack(before.to_state())))
 
     @rule(gone=consumes(handed_out))
     def never_arrive(self, gone):
