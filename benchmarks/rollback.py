@@ -76,9 +76,8 @@ def main() -> None:
         print(f"{name:12}  {percentile(values, 0.5):7.0f}  {percentile(values, 0.95):7.0f}  {max(values):7.0f}")
     failed = sum(status != 200 for status, _ in answers)
     strange = sum(version not in pair for _, version in answers)
-    print(
-        f"{options.moves} rollbacks on {options.replicas} replicas; {len(answers):,} requests, {failed} failed, {strange} strange"
-    )
+    print(f"{options.moves} moves on {options.replicas} replicas")
+    print(f"{len(answers):,} requests, {failed} failed, {strange} answered by neither version")
 
 
 if __name__ == "__main__":

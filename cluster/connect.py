@@ -181,9 +181,7 @@ def _version_manager(address: str, config: PerennialConfig) -> Iterator[Any]:
 def fetch_status(address: str, config: PerennialConfig) -> Snapshot:
     """The running system's latest snapshot. Raises LearningError where none can be had."""
     with _version_manager(address, config) as desk:
-        import ray
-
-        snapshot: Snapshot | None = ray.get(desk.status.remote(), timeout=_CALL_TIMEOUT_S)
+        snapshot: Snapshot | None = _asked(config, desk.status)
     if snapshot is None:
         raise LearningError(f"system {config.name!r} is still starting; ask again in a few seconds")
     return snapshot
@@ -192,11 +190,47 @@ def fetch_status(address: str, config: PerennialConfig) -> Snapshot:
 def move_production(address: str, config: PerennialConfig, method: str, version: int | None, reason: str) -> Moved:
     """`promote` or `rollback`. Raises PerennialError where the version is not kept, or a replica does not follow."""
     with _version_manager(address, config) as desk:
+        from ray.exceptions import RayActorError
+
         from cluster.calls import value_of
 
         call = getattr(desk, method).options(concurrency_group=WAITING_GROUP)
-        moved: Moved = value_of(call.remote(version, reason, getpass.getuser(), _CALL_TIMEOUT_S), 2 * _CALL_TIMEOUT_S)
+        try:
+            moved: Moved = value_of(call.remote(version, reason, getpass.getuser(), _CALL_TIMEOUT_S), 2 * _CALL_TIMEOUT_S)
+        except RayActorError as error:
+            raise LearningError(
+                f"the version manager died over it ({error}): look where production is (`perennial status`), and say it again if need be"
+            ) from error
     return moved
+
+
+def _asked(config: PerennialConfig, method: Any) -> Any:
+    """The version manager's answer; while it is being started again, it is asked again. Raises LearningError."""
+    from ray.exceptions import RayActorError
+
+    from cluster.calls import value_of
+
+    deadline = time.monotonic() + _CALL_TIMEOUT_S
+    while True:
+        try:
+            return value_of(method.remote(), _CALL_TIMEOUT_S)
+        except RayActorError as error:
+            if _has_ended(config) or time.monotonic() > deadline:
+                raise LearningError(f"system {config.name!r} has ended, or does not answer: {error}") from error
+            time.sleep(0.2)
+
+
+def _has_ended(config: PerennialConfig) -> bool:
+    """Whether there is no version manager; one that is being started again keeps its name."""
+    import ray
+
+    from cluster.launch import VERSION_MANAGER, namespace_of
+
+    try:
+        ray.get_actor(VERSION_MANAGER, namespace=namespace_of(config.name))
+    except ValueError:
+        return True
+    return False
 
 
 def request_stop(address: str, config: PerennialConfig, timeout_s: float) -> None:
@@ -206,12 +240,15 @@ def request_stop(address: str, config: PerennialConfig, timeout_s: float) -> Non
         from ray.exceptions import RayActorError, RaySystemError
 
         deadline = time.monotonic() + timeout_s
-        ray.get(desk.request_stop.remote(), timeout=_CALL_TIMEOUT_S)
+        _asked(config, desk.request_stop)
         while time.monotonic() < deadline:
             try:
                 snapshot = ray.get(desk.status.remote(), timeout=_CALL_TIMEOUT_S)
             except (RayActorError, RaySystemError):
-                return
+                if _has_ended(config):
+                    return
+                time.sleep(0.2)
+                continue
             if snapshot is not None and snapshot.state is RunState.STOPPED:
                 return
             time.sleep(0.2)
