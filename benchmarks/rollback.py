@@ -51,9 +51,8 @@ def main() -> None:
         port = probe.getsockname()[1]
     settings = (f"serve.production.replicas={options.replicas}",)
     with tempfile.TemporaryDirectory() as folder, a_system(Path(folder), port, *settings):
-        until(lambda: get(port, "/status")["versions"]["head"] > get(port, "/status")["versions"]["production"])
-        status, moved = ask(port, "/promote", {"version": "head", "reason": "two versions"})
-        assert status == 200, moved
+        until(lambda: ask(port, "/promote", {"version": "head", "reason": "two versions"})[1].get("previous") is not None)
+        _, moved = ask(port, "/rollback", {"reason": "warm"})
         pair = {moved["production"], moved["previous"]}
         answers: list[tuple[int, int | None]] = []
         done = threading.Event()

@@ -199,7 +199,8 @@ def move_production(address: str, config: PerennialConfig, method: str, version:
             moved: Moved = value_of(call.remote(version, reason, getpass.getuser(), _CALL_TIMEOUT_S), 2 * _CALL_TIMEOUT_S)
         except RayActorError as error:
             raise LearningError(
-                f"the version manager died over it ({error}): look where production is (`perennial status`), and say it again if need be"
+                f"the version manager died over it ({error}): look where production is (`perennial status`), and say it again "
+                "if need be"
             ) from error
     return moved
 
