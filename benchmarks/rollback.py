@@ -20,7 +20,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from freshness import get
 from serving import a_row, a_system, ask, until
 
 
