@@ -10,8 +10,8 @@ from rich.console import Console
 
 from actors.durable import model_of
 from actors.errors import ConfigError, DamagedVersionError, InputUnusableError, UnknownVersionError
-from actors.learning.model_kinds import make_reader
 from actors.learning.encoding import RowEncoder
+from actors.learning.model_kinds import make_reader
 from actors.learning.schema import Schema
 from actors.learning.task import TaskConfig, TaskKind
 from actors.sources.config import SourceKind

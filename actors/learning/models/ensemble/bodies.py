@@ -146,7 +146,8 @@ class Bodies:
         if self._aim == CLASSES:
             log_SNK = torch.log_softmax(out_SNK.masked_fill(~known_K, -1e30), dim=2)
             loss = -float(log_SNK[0].gather(1, code_SN[0, :, None]).mean())
-            return log_SNK.exp_().scatter_add_(2, code_SN[..., None], -torch.ones_like(code_SN, dtype=torch.float32)[..., None]), loss
+            minus_one_SN1 = torch.full((*code_SN.shape, 1), -1.0, device=self._device)
+            return log_SNK.exp_().scatter_add_(2, code_SN[..., None], minus_one_SN1), loss
         value_SN = torch.from_numpy(np.stack([t.value_T for t in targets])).to(self._device)
         if self._aim == SCORES:
             weight_SN = torch.from_numpy(np.stack([t.weight_T for t in targets])).to(self._device)
@@ -204,6 +205,6 @@ class Bodies:
                             view[spec.name][at] = value
         self._rate_P, self._beta1_P, self._beta2_P, self._corrected_P = settings_4P.to(self._device)
         self._learned_P = torch.ones(len(self._flat_P), device=self._device)
-        for name, view in self._views(self._learned_P).items():
+        for name, learned in self._views(self._learned_P).items():
             if any(fnmatch(name, pattern) for pattern in self._freeze):
-                view.zero_()
+                learned.zero_()

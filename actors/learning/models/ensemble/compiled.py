@@ -5,7 +5,7 @@ place), and is read from there by every later process. NaN and infinity keep the
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from numba import njit
 
@@ -16,5 +16,4 @@ _FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}  # sums in any order, so t
 
 def compiled(loop: Loop) -> Loop:
     """A loop over arrays without Python objects, which lets other threads run meanwhile."""
-    made: Loop = njit(cache=True, fastmath=_FAST, nogil=True, error_model="numpy")(loop)
-    return made
+    return cast(Loop, njit(cache=True, fastmath=_FAST, nogil=True, error_model="numpy")(loop))

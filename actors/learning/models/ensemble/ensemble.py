@@ -9,6 +9,7 @@ Shapes: N rows to predict, T labelled rows, D features, E experts, K outputs.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from actors.learning.models.config import ModelConfig
 from actors.learning.models.ensemble import experts as ask
 from actors.learning.models.ensemble import forest, mixture, quantiles, ridge, value_mixture
 from actors.learning.models.ensemble.bodies import LASTING, RECENT, Bodies, stacks_of
-from actors.learning.models.ensemble.experts import EMBEDDED, Experts, Rows
+from actors.learning.models.ensemble.experts import Experts, Rows
 from actors.learning.models.ensemble.parts import (
     EMBEDDED_ROWS,
     KNOWN_ROUNDS,
@@ -40,7 +41,8 @@ _STEP_ROWS = 32
 _RECENT_ROWS = 1000
 _REPLAYED = 4  # remembered rows for each new one, where no replay shard says how many
 _FOREST_SEED = 5
-_TAKEN_BY_COPY = ("heads.", "recency.", "forest.", "ridge.", "mixture.", "quantiles.")  # loops change them, or want them writable
+# Loops change these, or are to be given one kind of array: those of a version may be read-only.
+_TAKEN_BY_COPY = ("heads.", "recency.", "forest.", "ridge.", "mixture.", "quantiles.")
 
 
 class EnsembleReader:
@@ -72,7 +74,7 @@ class EnsembleReader:
 
     def predict(self, x_ND: np.ndarray) -> Answer:
         """Answers for encoded rows, NaN where a value is missing."""
-        known_K = known_classes(state_counts(self._state, self._outputs), self._task)
+        known_K = self._known()
         if not self._state.experts or not known_K.any():
             if self._aim in (CLASSES, SCORES):
                 return no_classes(len(x_ND), len(self._state.class_counts_K))
@@ -87,6 +89,12 @@ class EnsembleReader:
         no_said = np.zeros((0, *said_NEK.shape[1:]), np.float32)
         p_NK = self._mixed(experts.parts, said_NEK, no_said, no_rows > 0, no_rows, none, np.zeros(len(x_ND), np.int64), known_K)
         return self._answer(p_NK, self._state.target)
+
+    def _known(self) -> np.ndarray:
+        """bool [K]: the outputs that may be answered with what the version has learned."""
+        if self._aim not in (CLASSES, SCORES):
+            return np.ones(1, bool)
+        return known_classes(state_counts(self._state, self._outputs), self._task)
 
     def _parts(self) -> Parts:
         """The version's, as wide as its outputs."""
@@ -191,7 +199,7 @@ class EnsembleLearner(EnsembleReader):
         features = state.features if state.features.count_D.any() or not rows else RunningStats.of(work.train_x_ND)
         is_first_value = bool(len(state.target.count_D)) and not state.target.count_D.any()
         target = RunningStats.of(y_T[:, None]) if is_first_value and rows else state.target
-        known_K = known_classes(state_counts(state, self._outputs), self._task)
+        known_K = self._known()
         parts = self._parts()
         experts = self._experts_of(parts, features, target)
         train = experts.views.rows(work.train_x_ND)
@@ -200,10 +208,8 @@ class EnsembleLearner(EnsembleReader):
         said_NEK, embedding_TBU = experts.said(test, train, targets, upto_N, known_K)
         said_TEK, is_judged_T = self._said_of_labelled(parts, said_NEK, work)
         p_NK = self._mixed(parts, said_NEK, said_TEK, is_judged_T, age_T, targets, upto_N, known_K)
-        if is_first_value:  # what labels look like is not known yet: the mean of those that have come
-            answer = Answer(None, None, _running_mean(y_T, upto_N))
-        else:
-            answer = self._answer(p_NK, target)
+        # Before there is a version, nobody knows what values look like: the answer is the mean of those that have come.
+        answer = Answer(None, None, _running_mean(y_T, upto_N)) if is_first_value else self._answer(p_NK, target)
         if rows:
             self._keep_pending(parts, said_NEK, work)
             self._remember(experts, train, targets, embedding_TBU, work)
@@ -295,7 +301,7 @@ class EnsembleLearner(EnsembleReader):
         recent_x_MD = self._state.experts["memory.x"][-_RECENT_ROWS:] if self._state.experts else work.train_x_ND[:0]
         recent_z_MD, from_M = views.standardised(recent_x_MD), len(old) - len(recent_x_MD)
         loss, losses = 0.0, 0
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        for start, stop in pairwise(bounds):
             new_N = own_M[start:stop]
             low, high = round(start * share), round(stop * share)
             recent_N = rng.integers(len(recent_x_MD), size=high - low) if len(recent_x_MD) else np.zeros(0, np.int64)
@@ -327,7 +333,7 @@ class EnsembleLearner(EnsembleReader):
 
 
 def schedule(test_row_N: np.ndarray, train_row_N: np.ndarray, delay: int) -> tuple[np.ndarray, np.ndarray]:
-    """upto_N: labelled rows that are visible when row n is predicted; age_T: rows predicted since row t was, when it is learned.
+    """upto_N: labelled rows visible when row n is predicted; age_T: rows predicted between row t and the learning of it.
 
     A label is visible once a row that lies `delay` rows later has been predicted; at the end of the round all are.
     """
@@ -349,7 +355,7 @@ def state_counts(state: ModelState, outputs: int) -> np.ndarray:
 
 def _running_mean(y_T: np.ndarray, upto_N: np.ndarray) -> np.ndarray:
     sums_T = np.concatenate([[0.0], np.cumsum(y_T)])
-    return sums_T[upto_N] / np.maximum(upto_N, 1)
+    return np.asarray(sums_T[upto_N] / np.maximum(upto_N, 1))
 
 
 def _no_targets() -> Targets:

@@ -8,9 +8,9 @@ import numpy as np
 
 from actors.learning.models.ensemble import forest, heads, neighbours, quantiles, recency, ridge
 from actors.learning.models.ensemble.bodies import HIDDEN, Bodies, Stack
+from actors.learning.models.ensemble.compiled import compiled
 from actors.learning.models.ensemble.parts import EMBEDDED_ROWS, MEMORY_ROWS, Parts
 from actors.learning.models.ensemble.targets import ABSOLUTE, CLASSES, SCORES, SQUARED, Targets, answer
-from actors.learning.models.ensemble.compiled import compiled
 from actors.learning.running_stats import RunningStats
 
 _VOTES_V = np.array([1, 5, neighbours.NEIGHBOURS])
@@ -186,6 +186,7 @@ class Experts:
             heads.dense_heads(self._aim, x_NF, x_TF, *labels, upto_N, known_K, weights, squares, *rates, said_NEK, first)
             first += len(heads.RATES_H)
         if test.at_NA is not None and train.at_NA is not None:
+            assert test.hat_NA is not None and train.hat_NA is not None
             weights, squares = p["heads.hats.weights"], p["heads.hats.squares"]
             heads.hat_heads(
                 self._aim, test.at_NA, test.hat_NA, train.at_NA, train.hat_NA, *labels, upto_N, known_K, weights, squares,

@@ -17,6 +17,7 @@ from actors.learning.models.ensemble.targets import CLASSES
 
 WINDOWS = (512, 2000, 5000)
 TREES, NODES, DEPTH = 16, 255, 10
+_ARRAYS = ("feature", "threshold", "child", "leaf")
 _LEAST_ROWS = 2
 _MOST_CELLS = 1_000_000  # of leaf probabilities in one forest: with many classes the trees are fewer
 _GROWN_EVERY_ROWS = 85  # one tree in one of the forests
@@ -184,9 +185,9 @@ def _most_trees(outputs: int) -> int:
 def predict(parts: Mapping[str, np.ndarray], code_ND: np.ndarray, said_NEK: np.ndarray, first: int) -> None:
     """The mean over each forest's trees: zeros while there is none."""
     for number, window in enumerate(WINDOWS):
-        trees = [parts[f"forest.{window}.{name}"] for name in ("feature", "threshold", "child", "leaf")]
-        grown = min(int(parts["forest.grown"][number]), len(trees[0]))
-        _mean_leaf(code_ND, *trees, grown, said_NEK, first + number)
+        feature, threshold, child, leaf = (parts[f"forest.{window}.{name}"] for name in _ARRAYS)
+        grown = min(int(parts["forest.grown"][number]), len(leaf))
+        _mean_leaf(code_ND, feature, threshold, child, leaf, grown, said_NEK, first + number)
 
 
 def learn(
@@ -205,7 +206,7 @@ def learn(
     for number in range(rows_before // _GROWN_EVERY_ROWS, rows_after // _GROWN_EVERY_ROWS):
         at = number % len(WINDOWS)
         window, grown = WINDOWS[at], parts["forest.grown"]
-        names = [f"forest.{window}.{name}" for name in ("feature", "threshold", "child", "leaf")]
+        names = [f"forest.{window}.{name}" for name in _ARRAYS]
         tree = int(grown[at]) % len(parts[names[0]])
         rng = np.random.default_rng([seed, number])
         weight_M = rng.poisson(1.0, min(window, len(code_MD))).astype(np.float32)

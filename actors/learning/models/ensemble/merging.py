@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from actors.learning.models.ensemble import ridge
-from actors.learning.models.ensemble.parts import EMBEDDED_ROWS, KNOWN_ROUNDS, Parts, widened
+from actors.learning.models.ensemble.parts import EMBEDDED_ROWS, KNOWN_ROUNDS, Parts, memory_rows, widened
 
 _STEPPED = ("heads.", "recency.sums", "recency.weights", "recency.follows", "mixture.")
 _SHARES = ("mixture.trust", "mixture.second")
 
 
-def merged(head: Mapping[str, np.ndarray], changes: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]]) -> Parts:
+def merged(
+    head: Mapping[str, np.ndarray], changes: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]]
+) -> Parts:
     """The head's experts after `changes`, each with the version it started from."""
     parts = dict(head)
     for base, change in changes:
@@ -53,7 +55,7 @@ def _memories(parts: Parts, base: Mapping[str, np.ndarray], change: Mapping[str,
     found: Parts = {}
     row_M, new_M = parts["memory.row"], change["memory.row"]
     is_new = ~np.isin(new_M, np.concatenate([row_M, base["memory.row"] if base else new_M[:0]]))
-    order = np.argsort(np.concatenate([row_M, new_M[is_new]]), kind="stable")[-max(len(row_M), len(new_M)) :]
+    order = np.argsort(np.concatenate([row_M, new_M[is_new]]), kind="stable")[-memory_rows(parts["memory.x"].shape[1]) :]
     for name in ("memory.x", "memory.y", "memory.row"):
         found[name] = np.concatenate([parts[name], change[name][is_new]])[order]
     old_E, late_E = parts["memory.embedding"], change["memory.embedding"]

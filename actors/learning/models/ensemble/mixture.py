@@ -11,6 +11,8 @@ A label that comes d rows late is one of d + 1 that no step has taken into accou
 Shapes: N rows to predict, T labelled rows, E experts, R step sizes, Q hedges, X = R + Q mixtures, K outputs.
 """
 
+from typing import Any
+
 import numpy as np
 
 from actors.learning.models.ensemble.compiled import compiled
@@ -50,7 +52,7 @@ def to_logs(aim: int, said_NEK: np.ndarray) -> None:
 
 
 @compiled
-def _likelihood(aim: int, p_K: np.ndarray, code: int, value: float) -> float:
+def _likelihood(aim: int, p_K: np.ndarray, code: int, value: float) -> Any:
     """Of the label, or of the score that the answer got."""
     if aim == CLASSES or value != value:
         return p_K[code]
@@ -126,8 +128,8 @@ def mix(
 ) -> None:
     """Answers row n after judging the first `upto_N[n]` labelled rows by `log_TEK`, what the experts had said of them.
 
-    p_NK float32: zeros while no class is known. Changes the weights in place; labelled rows that are not `is_judged_T` only make
-    their class known.
+    p_NK float32: zeros while no class is known. Changes the weights in place; labelled rows that are not `is_judged_T` only
+    make their class known.
     """
     rows, experts, outputs = log_NEK.shape
     rates, hedges = len(rates_R), len(shares_Q)

@@ -5,7 +5,7 @@ stream the long ones are (as SAM-kNN's two memories: Losing, Hammer, Wersing, "K
 Heterogeneous Concept Drift", ICDM 2016). A block's distances to the memory are one matrix product; the rows of the block itself
 join one after another, as their labels become visible.
 
-Shapes: N rows to predict, T labelled rows of the block, M rows of memory, W windows, S searched neighbours, E experts, K outputs.
+Shapes: N rows to predict, T labelled rows of the block, M rows of memory, W windows, S neighbours, E experts, K outputs.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ def near(x_ND: np.ndarray, m_MD: np.ndarray) -> np.ndarray:
 def search(
     near_NM: np.ndarray, near_NT: np.ndarray, upto_N: np.ndarray, windows_W: np.ndarray, found_NWS: np.ndarray
 ) -> None:
-    """The nearest of the last `windows_W` rows, ascending windows, each: places among memory and then the block's rows, -1: none.
+    """The nearest of the last `windows_W` rows each, windows ascending: places in memory, then the block's rows; -1: none.
 
     Row n looks at the memory and at the first `upto_N[n]` rows of the block. Of equals, the latest comes first.
     """

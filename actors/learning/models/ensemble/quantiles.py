@@ -1,9 +1,10 @@
 """Features by their quantiles: as hat functions for linear models, and as codes for trees.
 
 The edges are quantiles of the first rows, and stay: what is learned of a bin keeps its meaning. A value between two edges
-belongs to both by its distance (piecewise-linear encoding: Gorishniy, Rubachev, Babenko, "On Embeddings for Numerical Features
-in Tabular Deep Learning", NeurIPS 2022, section 3.2, as hat functions). Shapes: N rows, D features, B edges, H = B + 1 hats of a
-feature, the last for a missing value.
+belongs to both by its distance (piecewise-linear encoding: Gorishniy, Rubachev, Babenko, "On Embeddings for Numerical
+Features in Tabular Deep Learning", NeurIPS 2022, section 3.2, as hat functions).
+
+Shapes: N rows, D features, B edges, H = B + 1 hats of a feature, the last for a missing value.
 """
 
 import numpy as np

@@ -29,8 +29,8 @@ def recent_labels(
 ) -> None:
     """Shares of the classes, or mean values or scores, that fade at the rates `kept_J`; and what followed the latest label.
 
-    Changes its sums in place. `last_1` is the latest label's code, -1 before the first, or the latest value. `follows_KK` has no
-    row for classes beyond its size, and none in a regression, where the last expert is the latest value itself.
+    Changes its sums in place. `last_1` is the latest label's code, -1 before the first, or the latest value. `follows_KK` has
+    no row for classes beyond its size, and none in a regression, where the last expert is the latest value itself.
     """
     rows, rates, outputs = len(upto_N), len(kept_J), sums_JK.shape[1]
     follows = follows_KK.shape[0]

@@ -42,7 +42,7 @@ class Targets:
         one_T = np.ones(rows, np.float32)
         if task.kind is TaskKind.REGRESSION:
             return cls(np.zeros(rows, np.int64), target.standardise(y_T[:, None])[:, 0], one_T)
-        code_T = np.array(codes_of(y_T))  # copied: what loops are given is writable, so that they are compiled for one kind of array
+        code_T = np.array(codes_of(y_T))  # copied, as all that loops are given: a version's arrays may be read-only
         if task.kind is not TaskKind.FEEDBACK:
             return cls(code_T, np.full(rows, np.nan, np.float32), one_T)
         weight_T = np.minimum(LARGEST_WEIGHT, 1.0 / np.maximum(y_T["propensity"], 1e-6)).astype(np.float32)

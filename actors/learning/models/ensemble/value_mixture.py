@@ -1,11 +1,14 @@
 """The mixture of a regression's experts: recursive least squares around their mean, beside fixed-share hedges.
 
-The experts' errors are much alike, which makes gradient steps slow; recursive least squares with forgetting (Haykin, "Adaptive
-Filter Theory", section 13; lambda 0.999) on what each says beyond their mean takes that into account. A hedge over the mean, the
-least-squares mixtures and the hedges decides which is to be believed (Herbster and Warmuth 1998, by squared or absolute loss).
+The experts' errors are much alike, which makes gradient steps slow; recursive least squares with forgetting (Haykin,
+"Adaptive Filter Theory", section 13) on what each says beyond their mean takes that into account. A hedge over the mean,
+the least-squares mixtures and the hedges decides which is to be believed (Herbster and Warmuth 1998, by squared or absolute
+loss).
 
 Shapes: N rows to predict, T labelled rows, E experts, J forgetting rates, Q hedges, X = 1 + J + Q, one output.
 """
+
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +25,13 @@ _MOST_VARIANCE = 1.0
 
 @compiled
 def _mixed(
-    said_E: np.ndarray, weights_JE: np.ndarray, trust_QE: np.ndarray, top_X: np.ndarray, beyond_E: np.ndarray, mixed_X: np.ndarray
-) -> float:
+    said_E: np.ndarray,
+    weights_JE: np.ndarray,
+    trust_QE: np.ndarray,
+    top_X: np.ndarray,
+    beyond_E: np.ndarray,
+    mixed_X: np.ndarray,
+) -> Any:
     """Fills what each expert says beyond the mean, and each mixture; returns the answer."""
     experts = len(said_E)
     mean = np.float32(0)
