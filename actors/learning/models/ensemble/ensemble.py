@@ -19,7 +19,7 @@ from actors.learning.labels import codes_of, label_dtype
 from actors.learning.learner import LocalRound
 from actors.learning.models.config import ModelConfig
 from actors.learning.models.ensemble import experts as ask
-from actors.learning.models.ensemble import forest, mixture, quantiles, ridge, value_mixture
+from actors.learning.models.ensemble import forest, lasting, mixture, quantiles, recency, ridge, value_mixture
 from actors.learning.models.ensemble.bodies import LASTING, RECENT, Bodies, stacks_of
 from actors.learning.models.ensemble.experts import Experts, Rows
 from actors.learning.models.ensemble.parts import (
@@ -40,7 +40,8 @@ _WIDEST_HATS = 64  # features; with more of them the networks see no hats
 _STEP_ROWS = 32
 _RECENT_ROWS = 1000
 _REPLAYED = 4  # remembered rows for each new one, where no replay shard says how many
-_FOREST_SEED = 5
+_FOREST_SEED, _REHEARSAL_SEED = 5, 6
+_REHEARSED_EVERY, _LEAST_REHEARSED = 8, 4  # rows
 # Loops change these, or are to be given one kind of array: those of a version may be read-only.
 _TAKEN_BY_COPY = ("heads.", "recency.", "forest.", "ridge.", "mixture.", "quantiles.")
 
@@ -87,7 +88,8 @@ class EnsembleReader:
         mixture.to_logs(self._aim, said_NEK)
         no_rows = np.zeros(0, np.float32)
         no_said = np.zeros((0, *said_NEK.shape[1:]), np.float32)
-        p_NK = self._mixed(experts.parts, said_NEK, no_said, no_rows > 0, no_rows, none, np.zeros(len(x_ND), np.int64), known_K)
+        upto_N, rarity_K = np.zeros(len(x_ND), np.int64), rarity(experts.parts)
+        p_NK = self._mixed(experts.parts, said_NEK, no_said, no_rows > 0, no_rows, none, upto_N, known_K, rarity_K)
         return self._answer(p_NK, self._state.target)
 
     def _known(self) -> np.ndarray:
@@ -118,14 +120,15 @@ class EnsembleReader:
         targets: Targets,
         upto_N: np.ndarray,
         known_K: np.ndarray,
+        rarity_K: np.ndarray,
     ) -> np.ndarray:
         """float32 [N, K]; what was said as logs."""
         if self._aim in (CLASSES, SCORES):
             p_NK = np.zeros((len(said_NEK), len(known_K)), np.float32)
             mixture.mix(
                 self._aim, said_NEK, said_TEK, is_judged_T, age_T, targets.code_T, targets.value_T, targets.weight_T, upto_N,
-                known_K, parts["mixture.weights"], parts["mixture.trust"], parts["mixture.second"], mixture.RATES_R,
-                mixture.SHARES_Q, p_NK,
+                known_K, parts["mixture.weights"], parts["mixture.trust"], parts["mixture.lasting"], parts["mixture.second"],
+                rarity_K, mixture.RATES_R, mixture.SHARES_Q, p_NK,
             )  # fmt: skip
             return p_NK
         value_N = np.zeros(len(said_NEK), np.float32)
@@ -205,13 +208,15 @@ class EnsembleLearner(EnsembleReader):
         train = experts.views.rows(work.train_x_ND)
         test = train if work.train_x_ND is work.test_x_ND else experts.views.rows(work.test_x_ND)
         targets = Targets.of(y_T, self._task, target)
+        rarity_K = rarity(parts)
         said_NEK, embedding_TBU = experts.said(test, train, targets, upto_N, known_K)
         said_TEK, is_judged_T = self._said_of_labelled(parts, said_NEK, work)
-        p_NK = self._mixed(parts, said_NEK, said_TEK, is_judged_T, age_T, targets, upto_N, known_K)
+        p_NK = self._mixed(parts, said_NEK, said_TEK, is_judged_T, age_T, targets, upto_N, known_K, rarity_K)
         # Before there is a version, nobody knows what values look like: the answer is the mean of those that have come.
         answer = Answer(None, None, _running_mean(y_T, upto_N)) if is_first_value else self._answer(p_NK, target)
         if rows:
             self._keep_pending(parts, said_NEK, work)
+            self._rehearse(experts, rarity_K, work)
             self._remember(experts, train, targets, embedding_TBU, work)
             self._learn_slowly(experts, train, targets, work)
             self._learned_parts = parts
@@ -254,6 +259,24 @@ class EnsembleLearner(EnsembleReader):
         parts["pending.said"] = np.concatenate([parts["pending.said"][still_P], log_NEK[kept_N].astype(np.float16)])
 
     # --- learning
+
+    def _rehearse(self, experts: Experts, rarity_K: np.ndarray, work: LocalRound) -> None:
+        """The lasting mixture, on rows of classes that may not have come for long; then the memory takes this round's."""
+        if self._aim != CLASSES:
+            return
+        p, rng = experts.parts, np.random.default_rng([_REHEARSAL_SEED, int(work.train_row_N[-1])])
+        x_RD, code_R = lasting.sample(p, max(_LEAST_REHEARSED, len(work.train_y_N) // _REHEARSED_EVERY), rng)
+        known_K = self._known()
+        if len(code_R):
+            none, upto_R = _no_targets(), np.zeros(len(code_R), np.int64)
+            said_REK, _ = experts.said(experts.views.rows(x_RD), experts.views.rows(x_RD[:0]), none, upto_R, known_K)
+            mixture.to_logs(self._aim, said_REK)
+            mixture.rehearse(
+                said_REK, code_R, known_K, p["mixture.weights"], p["mixture.trust"], p["mixture.lasting"],
+                p["mixture.second"], rarity_K,
+            )  # fmt: skip
+        room, seed = min(lasting.ROWS, memory_rows(self._inputs)), int(rng.integers(1 << 31))
+        lasting.add(p, work.train_x_ND, codes_of(work.train_y_N), room, seed)
 
     def _remember(
         self, experts: Experts, train: Rows, targets: Targets, embedding_TBU: np.ndarray, work: LocalRound
@@ -351,6 +374,13 @@ def state_counts(state: ModelState, outputs: int) -> np.ndarray:
     counts_K = np.zeros(max(outputs, len(state.class_counts_K)), np.int64)
     counts_K[: len(state.class_counts_K)] = state.class_counts_K
     return counts_K
+
+
+def rarity(parts: Parts) -> np.ndarray:
+    """float32 [K]: how large each class's share of the latest rows is beside its share of all; 1 for one that never came."""
+    recent_K, ever_K = parts["recency.sums"][recency.RECENT], parts["recency.sums"][recency.EVER]
+    share_K, usual_K = recent_K / max(recent_K.sum(), 1e-9), ever_K / max(ever_K.sum(), 1e-9)
+    return np.where(ever_K > 0, share_K / np.maximum(usual_K, 1e-9), 1.0).astype(np.float32)
 
 
 def _running_mean(y_T: np.ndarray, upto_N: np.ndarray) -> np.ndarray:

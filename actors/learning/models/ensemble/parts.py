@@ -3,7 +3,7 @@
     rounds              the last labelled row of each of the latest rounds that were learned
     memory.*            the latest labelled rows: x, y, row; and embedding, of fewer
     quantiles.*         edges, once there have been enough rows
-    heads.*, recency.*, forest.*, ridge.*     see the files of those names
+    heads.*, recency.*, forest.*, ridge.*, lasting.*     see the files of those names
     mixture.*           how far each expert is trusted
     pending.*           what the experts said of rows whose labels have not come: row and said
 """
@@ -26,7 +26,7 @@ KNOWN_ROUNDS = 64
 _FOLLOWED_CLASSES = 256
 _CLASS_AXES = {
     "heads.hats.weights": (2,), "heads.hats.squares": (2,), "recency.sums": (1,), "recency.weights": (1,),
-    "recency.follows": (0, 1), "ridge.moment": (2,), "ridge.solution": (2,),
+    "recency.follows": (0, 1), "lasting.seen": (0,), "ridge.moment": (2,), "ridge.solution": (2,),
 }  # fmt: skip
 
 
@@ -58,12 +58,19 @@ def fresh(aim: int, inputs: int, outputs: int, embeddings: int, experts: int, la
     if aim != SCORES:
         parts |= forest.empty(outputs) | ridge.empty(outputs)
     even = np.float32(1.0 / experts)
+    if aim == CLASSES:
+        parts |= {
+            "lasting.x": np.zeros((0, inputs), np.float32),
+            "lasting.code": np.zeros(0, np.int64),
+            "lasting.seen": np.zeros(outputs, np.int64),
+        }
     if aim in (CLASSES, SCORES):
         hedges = len(mixture.SHARES_Q)
         return parts | {
             "mixture.weights": np.full((len(mixture.RATES_R), experts), even),
             "mixture.trust": np.full((hedges, experts), even),
-            "mixture.second": np.full(mixture.MIXTURES, 1.0 / mixture.MIXTURES, np.float32),
+            "mixture.lasting": np.full(experts, even),
+            "mixture.second": mixture.fresh_second(),
         }
     rates, hedges = len(value_mixture.FORGETS_J), len(value_mixture.SHARES_Q)
     return parts | {

@@ -10,6 +10,7 @@ from actors.learning.models.ensemble.targets import CLASSES, SCORES
 
 KEPT_J = np.array([0.5, 0.9, 0.98, 0.998, 1.0], np.float32)
 EXPERTS = len(KEPT_J) + 1
+RECENT, EVER = 2, 4  # of these rates: the last 50 rows or so, and all that there ever were
 _TRANSITION_KEPT = np.float32(0.98)
 
 
