@@ -16,10 +16,14 @@ from actors.learning.models.ensemble.quantiles import CODES
 from actors.learning.models.ensemble.targets import CLASSES
 
 WINDOWS = (512, 2000, 5000)
+_PRUNED = (512, 2000)
 TREES, NODES, DEPTH = 16, 255, 10
+NEWEST = (3, TREES)  # how many of a forest's trees an expert asks: the fewer, the sooner it is over a change
+EXPERTS = len(WINDOWS) * len(NEWEST)
 _ARRAYS = ("feature", "threshold", "child", "leaf")
 _LEAST_ROWS = 2
 _MOST_CELLS = 1_000_000  # of leaf probabilities in one forest: with many classes the trees are fewer
+_TRIED_SHARE = 1.0  # of the features at each split, as streaming random patches have it: some may be all noise
 _GROWN_EVERY_ROWS = 85  # one tree in one of the forests
 
 
@@ -34,6 +38,7 @@ def _grow(
     tried: int,
     depth: int,
     least: int,
+    doubt: float,
     seed: int,
     feature_B: np.ndarray,
     threshold_B: np.ndarray,
@@ -109,6 +114,8 @@ def _grow(
                     gain = left_square / left_weight + right_square / (weight - left_weight) - pure
                     if gain > best_gain:
                         best_gain, best_feature, best_code = gain, d, c
+        if best_gain < doubt * (1 - pure / max(weight, np.float32(1e-9))):
+            best_feature = -1
         feature_B[node] = best_feature
         if best_feature >= 0:
             threshold_B[node], child_B[node] = best_code, made
@@ -142,13 +149,18 @@ def _mean_leaf(
     child_GB: np.ndarray,
     leaf_GBK: np.ndarray,
     grown: int,
+    newest: int,
     said_NEK: np.ndarray,
     expert: int,
 ) -> None:
+    """The mean over the `newest` trees of those `grown` so far, as expert `expert`."""
+    trees = len(leaf_GBK)
+    newest = min(newest, grown, trees)
     for n in range(len(code_ND)):
         said_K = said_NEK[n, expert]
         said_K[:] = np.float32(0)
-        for g in range(grown):
+        for back in range(newest):
+            g = (grown - 1 - back) % trees
             node = 0
             while feature_GB[g, node] >= 0:
                 goes_right = code_ND[n, feature_GB[g, node]] > threshold_GB[g, node]
@@ -156,7 +168,7 @@ def _mean_leaf(
             for k in range(leaf_GBK.shape[2]):
                 said_K[k] += leaf_GBK[g, node, k]
         for k in range(leaf_GBK.shape[2]):
-            said_K[k] /= max(grown, 1)
+            said_K[k] /= max(newest, 1)
 
 
 def empty(outputs: int) -> dict[str, np.ndarray]:
@@ -183,11 +195,13 @@ def _most_trees(outputs: int) -> int:
 
 
 def predict(parts: Mapping[str, np.ndarray], code_ND: np.ndarray, said_NEK: np.ndarray, first: int) -> None:
-    """The mean over each forest's trees: zeros while there is none."""
+    """The mean over the newest trees of each forest, and over all: zeros while there is none."""
     for number, window in enumerate(WINDOWS):
         feature, threshold, child, leaf = (parts[f"forest.{window}.{name}"] for name in _ARRAYS)
-        grown = min(int(parts["forest.grown"][number]), len(leaf))
-        _mean_leaf(code_ND, feature, threshold, child, leaf, grown, said_NEK, first + number)
+        grown = int(parts["forest.grown"][number])
+        for at, newest in enumerate(NEWEST):
+            expert = first + number * len(NEWEST) + at
+            _mean_leaf(code_ND, feature, threshold, child, leaf, grown, newest, said_NEK, expert)
 
 
 def learn(
@@ -202,10 +216,13 @@ def learn(
 ) -> None:
     """Grows the trees that are due between two numbers of learned rows, on the rows in memory, latest last. In place."""
     features = code_MD.shape[1]
-    tried = features if features <= 3 else max(2, int(np.ceil(np.sqrt(features))))
+    tried = max(min(features, 3), int(np.ceil(_TRIED_SHARE * features)))
+    # The largest of m chance gains, in chi-square, is about 2 ln m; some ten thresholds of a feature are as good as independent.
+    chance = 2.0 * float(np.log(10.0 * tried))
     for number in range(rows_before // _GROWN_EVERY_ROWS, rows_after // _GROWN_EVERY_ROWS):
         at = number % len(WINDOWS)
         window, grown = WINDOWS[at], parts["forest.grown"]
+        doubt = chance if window in _PRUNED else 0.0
         names = [f"forest.{window}.{name}" for name in _ARRAYS]
         tree = int(grown[at]) % len(parts[names[0]])
         rng = np.random.default_rng([seed, number])
@@ -214,6 +231,6 @@ def learn(
         from_M = len(code_MD) - len(weight_M) + chosen
         _grow(
             code_MD[from_M], label_M[from_M], value_M[from_M], weight_M[chosen], aim == CLASSES, CODES, tried, DEPTH,
-            _LEAST_ROWS, int(rng.integers(1 << 31)), *(parts[name][tree] for name in names),
+            _LEAST_ROWS, doubt, int(rng.integers(1 << 31)), *(parts[name][tree] for name in names),
         )  # fmt: skip
         grown[at] += 1
