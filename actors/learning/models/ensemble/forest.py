@@ -15,16 +15,17 @@ from actors.learning.models.ensemble.compiled import compiled
 from actors.learning.models.ensemble.quantiles import CODES
 from actors.learning.models.ensemble.targets import CLASSES
 
-WINDOWS = (512, 2000, 5000)
-_PRUNED = (512, 2000)
+WINDOWS = (320, 1600, 5000)
+_TURNS = (0, 1, 0, 2)  # whose tree comes next: the shortest window's age soonest
+_PRUNED = WINDOWS[:2]
 TREES, NODES, DEPTH = 16, 255, 10
-NEWEST = (3, TREES)  # how many of a forest's trees an expert asks: the fewer, the sooner it is over a change
+NEWEST = (2, TREES)  # how many of a forest's trees an expert asks: the fewer, the sooner it is over a change
 EXPERTS = len(WINDOWS) * len(NEWEST)
 _ARRAYS = ("feature", "threshold", "child", "leaf")
 _LEAST_ROWS = 2
 _MOST_CELLS = 1_000_000  # of leaf probabilities in one forest: with many classes the trees are fewer
 _TRIED_SHARE = 1.0  # of the features at each split, as streaming random patches have it: some may be all noise
-_GROWN_EVERY_ROWS = 85  # one tree in one of the forests
+_GROWN_EVERY_ROWS = 64  # one tree in one of the forests
 
 
 @compiled
@@ -220,7 +221,7 @@ def learn(
     # The largest of m chance gains, in chi-square, is about 2 ln m; some ten thresholds of a feature are as good as independent.
     chance = 2.0 * float(np.log(10.0 * tried))
     for number in range(rows_before // _GROWN_EVERY_ROWS, rows_after // _GROWN_EVERY_ROWS):
-        at = number % len(WINDOWS)
+        at = _TURNS[number % len(_TURNS)]
         window, grown = WINDOWS[at], parts["forest.grown"]
         doubt = chance if window in _PRUNED else 0.0
         names = [f"forest.{window}.{name}" for name in _ARRAYS]
