@@ -140,11 +140,12 @@ class ReleaseDesk:
 
     def resume(self, aliases: Aliases, states: Sequence[ModelState]) -> None:
         """After a restart: the aliases as they were, and the versions that are still at hand."""
+        there = {state.version: state for state in states}
+        for version in set(filter(None, aliases.names().values())) - there.keys():
+            self._take_in(self._fetch(version))
         with self._changed:
-            for state in sorted(states, key=lambda s: s.version):
+            for _, state in sorted(there.items()):
                 self._kept[state.version] = state
-            for version in aliases.names().values():
-                self._at_hand(version)
             self._set(aliases)
 
     def committed(self, state: ModelState, arrived_at: float | None) -> None:
@@ -191,10 +192,11 @@ class ReleaseDesk:
 
     def _move(self, version: int | None, kind: str, reason: str, by: str, timeout_s: float) -> Moved:
         started = time.monotonic()
+        target = self._target(version, kind)
+        fetched = None if target in self.kept else self._fetch(target)  # not under the lock: replicas do not wait for storage
         with self._changed:
-            otherwise = self.aliases.shadow if kind == "promoted" else self.aliases.previous
-            target = otherwise if version is None else version
-            if target is None or not self._at_hand(target):
+            self._take_in(fetched)
+            if target not in self._kept:
                 raise UnknownVersionError(self._unknown(target))
             head = next(reversed(self._kept))
             before = self.aliases.production
@@ -203,6 +205,7 @@ class ReleaseDesk:
             self.moves[kind] += 1
             aliases = self.aliases.promoted(target, head) if kind == "promoted" else self.aliases.rolled_back(target)
             self._set(aliases)
+            self._drop_old()
             self._tell(kind, data)
             place = Place(self._epoch, self._serial[PRODUCTION])
             if not self._changed.wait_for(lambda: not self._behind(place), timeout_s):
@@ -213,18 +216,25 @@ class ReleaseDesk:
                 )
             return Moved(target, aliases.previous, 1000 * (time.monotonic() - started))
 
-    def _at_hand(self, version: int | None) -> bool:
-        if version is None or version in self._kept:
-            return version is not None
-        state = self._fetch(version)
-        if state is not None:
-            self._kept[version] = state
-            self._kept.move_to_end(version, last=False)
-        return state is not None
+    def _target(self, version: int | None, kind: str) -> int:
+        """The version that is meant where none is named: the head, or the one before."""
+        if version is not None:
+            return version
+        with self._changed:
+            found = next(reversed(self._kept), None) if kind == "promoted" else self.aliases.previous
+            if found is None:
+                what = "version yet" if kind == "promoted" else "previous version to roll back to; name a version"
+                raise UnknownVersionError(f"there is no {what}")
+            return found
 
-    def _unknown(self, target: int | None) -> str:
-        if target is None:
-            return "there is no previous version to roll back to; name a version"
+    def _take_in(self, state: ModelState | None) -> None:
+        """One from storage is older than those at hand: the first to be dropped again once no alias names it."""
+        with self._changed:
+            if state is not None and state.version not in self._kept:
+                self._kept[state.version] = state
+                self._kept.move_to_end(state.version, last=False)
+
+    def _unknown(self, target: int) -> str:
         if not self._kept:
             return f"version {target} is not kept: there is no version yet"
         return (
@@ -243,9 +253,10 @@ class ReleaseDesk:
 
     def _drop_old(self) -> None:
         named = set(self.aliases.names().values())
+        older = list(self._kept)[: -self._config.keep_versions]
         for version in list(self._kept)[:-2]:
-            within = len(self._kept) <= self._config.keep_versions and self._kept_bytes() <= self._config.keep_bytes
-            if not within and version not in named:
+            is_surplus = version in older or self._kept_bytes() > self._config.keep_bytes
+            if is_surplus and version not in named:
                 del self._kept[version]
         for version in self._shared.keys() - named:
             del self._shared[version]

@@ -10,10 +10,11 @@ versions to storage, and deletes old ones.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from actors.audit_log import AuditLog
+from actors.catalogue import Catalogue, Document, by_version
 from actors.durable import Cut, commit, model_of
 from actors.errors import DamagedVersionError, LearningError, LostPlaceError
 from actors.learning.consolidation import ConsolidationConfig, Contribution, consolidate, refusal
@@ -82,6 +83,7 @@ class VersionManager:
     ) -> None:
         self._config, self._shards, self._clock, self._versions = config, shards, clock, versions
         self._store, self._audit = VersionStore(storage), AuditLog(storage)
+        self._catalogue = Catalogue(VersionStore(storage))  # with a store of its own: it reads on other threads
         self._created_at: dict[int, float] | None = None  # of the durable versions
         self._history = VersionHistory(config.max_staleness)
         self._desk = ReleaseDesk(promotion, blueprint, share, clock, serves=serves, audit=self._audit.append, fetch=self._fetch)
@@ -224,13 +226,6 @@ class VersionManager:
         """A version that is kept."""
         return self._desk.state(version)
 
-    def records(self, newest: int) -> tuple[VersionRecord, ...]:
-        """The newest versions' records, oldest of them first."""
-        return self._history.records()[-newest:]
-
-    def record(self, version: int) -> VersionRecord | None:
-        return next((record for record in self._history.records() if record.version == version), None)
-
     def counts(self, version: int = 0) -> RowCounts:
         """Of everything up to the head, `version`. Raises LostPlaceError as `commit`."""
         self._check_place(version)
@@ -264,6 +259,43 @@ class VersionManager:
         return self._desk.aliases
 
     # --- where replicas and people wait: to be called on threads of their own
+
+    def versions(self, newest: int, below: int | None = None) -> list[Document]:
+        """The newest, newest first; `below`: of those with smaller numbers. This run's, and the durable ones."""
+        records = {r.version: r for r in self._history.records() if below is None or r.version < below}
+        durable = set(self._catalogue.versions(below))
+        names = by_version(self.aliases().names())
+        return [
+            {
+                **(asdict(records[version]) if version in records else self._catalogue.summary(version)),
+                "is_durable": version in durable,
+                "aliases": names.get(version, []),
+            }
+            for version in sorted(records.keys() | durable, reverse=True)[:newest]
+        ]
+
+    def version(self, number: int) -> Document | None:
+        """What is known of it; `durable` is its manifest, where it has one. None where there is no such version any more."""
+        record = next((record for record in self._history.records() if record.version == number), None)
+        durable = self._manifest_of(number)
+        if record is not None:
+            found = asdict(record)
+        elif durable is not None:
+            found = self._catalogue.summary(number)
+        elif (state := self._desk.state(number)) is not None:  # an alias names it, and it was never durable by itself
+            found = {"version": number, "rows": state.rows, "digest": state.digest()}
+        else:
+            return None
+        names = by_version(self.aliases().names()).get(number, [])
+        return {**found, "is_durable": durable is not None, "aliases": names, "durable": durable}
+
+    def _manifest_of(self, number: int) -> Document | None:
+        try:
+            return self._catalogue.whole(number)
+        except DamagedVersionError as error:
+            if number in self._catalogue.versions():
+                logger.warning("%s", error)
+            return None
 
     def wait_release(self, report: ReplicaReport, have: Place | None, timeout_s: float) -> Release | None:
         return self._desk.wait_release(report, have, timeout_s)

@@ -9,41 +9,29 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.audit_log import AuditLog
+from actors.catalogue import Catalogue, Document, summary_of
 from actors.durable import RUN, model_of
-from actors.errors import DamagedVersionError, UnknownVersionError
+from actors.errors import UnknownVersionError
 from actors.learning.lineage import OffsetSet
 from actors.learning.state import ModelState
 from actors.storage import shown
 from actors.version_store import Manifest, VersionStore
 from cluster.config import PerennialConfig
 
-Document = dict[str, Any]
-
 
 def log(config: PerennialConfig, newest: int) -> Document:
     """The newest durable versions, newest first, and the latest moves of production."""
-    store = VersionStore(config.storage)
-    versions = store.versions()
-    names = _names(store, versions)
-    entries: list[Document] = []
-    for version in versions[: -newest - 1 : -1]:
-        try:
-            entries.append(_summary(store.manifest(version), names))
-        except DamagedVersionError as error:
-            entries.append({"version": version, "damaged": str(error)})
+    catalogue = Catalogue(VersionStore(config.storage))
+    names, versions = catalogue.names(), catalogue.versions()
+    entries = [{**catalogue.summary(v), "aliases": names.get(v, [])} for v in versions[: -newest - 1 : -1]]
     return {"storage": shown(config.storage), "versions": entries, "moves": AuditLog(config.storage).read(newest)}
 
 
 def show(config: PerennialConfig, version: int) -> Document:
     store = VersionStore(config.storage)
-    manifest = _manifest(store, config, version)
-    files = [
-        {"part": part, "version": entry.version, "name": entry.name, "bytes": entry.nbytes, "sha256": entry.sha256}
-        for part, chain in manifest.parts.items()
-        for entry in chain
-    ]
-    about = {key: value for key, value in manifest.about.items() if key != "aliases"}
-    return {**_summary(manifest, _names(store, store.versions())), **about, "files": files}
+    _manifest(store, config, version)
+    catalogue = Catalogue(store)
+    return {**catalogue.whole(version), "aliases": catalogue.names().get(version, [])}
 
 
 def diff(config: PerennialConfig, before: int, after: int) -> Document:
@@ -54,8 +42,8 @@ def diff(config: PerennialConfig, before: int, after: int) -> Document:
     learned = settled[0].missing_from(settled[1])
     old_model, new_model = model_of(store, old), model_of(store, new)
     return {
-        "before": _summary(old, {}),
-        "after": _summary(new, {}),
+        "before": summary_of(old),
+        "after": summary_of(new),
         "rows": new.about["rows"] - old.about["rows"],
         "learned": [{"partition": o.partition, "start": o.start, "stop": o.stop} for o in learned],
         "classes": [each for each in new_model.classes if each not in old_model.classes],
@@ -73,33 +61,6 @@ def _manifest(store: VersionStore, config: PerennialConfig, version: int) -> Man
             f"version {version} is not durable in {shown(config.storage)}: {hint}; `perennial log` lists them"
         )
     return store.manifest(version)
-
-
-def _names(store: VersionStore, versions: list[int]) -> dict[int, list[str]]:
-    """What the aliases of the newest whole manifest name."""
-    found: dict[int, list[str]] = {}
-    for version in reversed(versions):
-        try:
-            aliases: Mapping[str, int | None] = store.manifest(version).about["aliases"]
-        except DamagedVersionError:
-            continue
-        for name, named in aliases.items():
-            if named is not None:
-                found.setdefault(named, []).append(name)
-        break
-    return found
-
-
-def _summary(manifest: Manifest, names: Mapping[int, list[str]]) -> Document:
-    return {
-        "version": manifest.version,
-        "parent": manifest.parent,
-        "created_at": manifest.created_at,
-        "rows": manifest.about["rows"],
-        "scores": manifest.about["scores"],
-        "aliases": names.get(manifest.version, []),
-        "bytes": manifest.nbytes,
-    }
 
 
 def _tensor_changes(old: ModelState, new: ModelState) -> list[Document]:

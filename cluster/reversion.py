@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from actors.catalogue import Document
 from actors.durable import RUN, Resumed
 from actors.errors import ConfigError, DamagedVersionError, UnknownVersionError
 from actors.learning.encoding import RowEncoder
@@ -22,7 +23,6 @@ from actors.records import StreamPosition
 from actors.storage import shown
 from actors.version_store import VersionStore
 from cluster.config import PerennialConfig
-from cluster.history import Document
 from cluster.resume import going_on_from, start_from
 from cluster.run import RunOptions, check_outputs, learn
 

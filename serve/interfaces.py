@@ -74,8 +74,8 @@ class Desk(Protocol):
     async def feedback(self, items: Sequence[FeedbackItem]) -> list[FeedbackOutcome]:
         """Durable on return. Raises RequestError 422 naming the item's field relative to the items: `[3].label`."""
 
-    async def versions(self, newest: int) -> list[dict[str, Any]]:
-        """The newest versions' records, newest first."""
+    async def versions(self, newest: int, below: int | None) -> list[dict[str, Any]]:
+        """The newest versions, newest first, of all or of those below a number; the durable ones included."""
 
     async def version(self, number: int) -> dict[str, Any] | None: ...
 
