@@ -8,7 +8,7 @@ versions to storage, and deletes old ones.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -17,6 +17,7 @@ from actors.audit_log import AuditLog
 from actors.catalogue import Catalogue, Document, by_version
 from actors.durable import Cut, commit, model_of
 from actors.errors import DamagedVersionError, LearningError, LostPlaceError
+from actors.event_journal import Event
 from actors.learning.consolidation import ConsolidationConfig, Contribution, consolidate, refusal
 from actors.learning.gate.gate import Decision
 from actors.learning.part import Tree
@@ -25,11 +26,9 @@ from actors.learning.retention import VersionsConfig, kept
 from actors.learning.state import LocalChange, ModelState
 from actors.learning.versioning import ContributionRecord, Outcome, RowCounts, VersionHistory, VersionRecord
 from actors.records import Receipt, RoundHeader
-from actors.release_desk import Blueprint, Event, Moved, Place, Release, ReleaseDesk, ReplicaReport
+from actors.release_desk import Blueprint, Moved, Place, Release, ReleaseDesk, ReplicaReport
 from actors.status import MetricFamily, Snapshot
 from actors.version_store import Manifest, VersionStore
-
-_REMEMBERED_MOVES = 1_000  # of production by hand, whose versions are kept
 
 logger = logging.getLogger(__name__)
 
@@ -82,11 +81,11 @@ class VersionManager:
         versions: VersionsConfig,
     ) -> None:
         self._config, self._shards, self._clock, self._versions = config, shards, clock, versions
-        self._store, self._audit = VersionStore(storage), AuditLog(storage)
+        self._store = VersionStore(storage)
         self._catalogue = Catalogue(VersionStore(storage))  # with a store of its own: it reads on other threads
         self._created_at: dict[int, float] | None = None  # of the durable versions
         self._history = VersionHistory(config.max_staleness)
-        self._desk = ReleaseDesk(promotion, blueprint, share, clock, serves=serves, audit=self._audit.append, fetch=self._fetch)
+        self._desk = ReleaseDesk(promotion, blueprint, share, clock, serves=serves, audit=AuditLog(storage), fetch=self._fetch)
         head = blueprint.empty_state()
         self._states: dict[int, ModelState] = {head.version: head}
         self._status: Snapshot | None = None
@@ -191,19 +190,20 @@ class VersionManager:
         named = {cut.aliases.production, cut.aliases.previous} - {None, head.version}
         states = [state for version in sorted(filter(None, named)) if (state := self._desk.state(version)) is not None]
         manifest = commit(self._store, cut, self._clock(), head, states, evaluator, replays)
-        self._sweep(manifest)
+        self._sweep(manifest, _best_on_regimes(evaluator))
         return manifest
 
-    def _sweep(self, newest: Manifest) -> None:
+    def _sweep(self, newest: Manifest, best: Collection[int]) -> None:
         if self._created_at is None:
             self._created_at = {}
             for version in self._store.versions():
                 with suppress(DamagedVersionError):
                     self._created_at[version] = self._store.manifest(version).created_at
         self._created_at[newest.version] = newest.created_at
-        moves = {entry.get("version") for entry in self._audit.read(_REMEMBERED_MOVES)}
-        named = {version for version in (*self._desk.aliases.names().values(), *moves) if version is not None}
-        keep = kept(self._created_at, self._versions, self._clock(), named)
+        # Of a version that was best on a past regime and is not durable itself, the durable one before it is kept.
+        before = [max((v for v in self._created_at if v <= version), default=None) for version in best]
+        named = {version for version in (*self._desk.aliases.names().values(), *before) if version is not None}
+        keep = kept(self._created_at, self._versions, self._clock(), named | self._desk.moved_to)
         if len(keep) < len(self._created_at):
             self._store.sweep(keep)
             self._created_at = {version: self._created_at[version] for version in keep}
@@ -312,8 +312,13 @@ class VersionManager:
     def decide(self, decision: Decision) -> None:
         self._desk.decide(decision)
 
-    def tell(self, kind: str, data: Mapping[str, Any]) -> None:
-        self._desk.tell(kind, data)
+    def tell(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        self._desk.tell(events)
+
+
+def _best_on_regimes(evaluator: Tree) -> list[int]:
+    past = (evaluator.get("regimes") or {}).get("past", ())
+    return [regime["best_version"] for regime in past if regime["best_version"] is not None]
 
 
 def _record(receipt: Receipt) -> ContributionRecord:

@@ -111,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
     log.add_argument("--newest", type=_count, default=20, metavar="N", help="how many (%(default)d)")
     log.add_argument("--json", action="store_true", help="print one JSON document")
 
+    events = command("events", "List what has happened: moves of production, drift, restarts; of earlier runs, too.", _events)
+    _configuration(events)
+    events.add_argument("--newest", type=_count, default=20, metavar="N", help="how many (%(default)d)")
+    events.add_argument("--kind", dest="kinds", action="append", default=[], metavar="KIND", help="only these; may be repeated")
+    events.add_argument("--json", action="store_true", help="print one JSON document")
+
     show = command("show", "Show one durable version: what it learned, how it scored, what it is made of.", _show)
     _configuration(show)
     show.add_argument("version", type=_count, metavar="V", help="number of the version")
@@ -309,6 +315,12 @@ def _log(options: argparse.Namespace) -> int:
     from cluster.history import log, print_log
 
     return _tell(options, log(config_of(options), options.newest), print_log)
+
+
+def _events(options: argparse.Namespace) -> int:
+    from cluster.history import events, print_events
+
+    return _tell(options, events(config_of(options), options.newest, options.kinds), print_events)
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """`perennial log`, `show` and `diff`: the durable versions in storage, whether a system runs or not."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from actors.audit_log import AuditLog
 from actors.catalogue import Catalogue, Document, summary_of
 from actors.durable import RUN, model_of
 from actors.errors import UnknownVersionError
+from actors.event_journal import MOVES, events_of
 from actors.learning.lineage import OffsetSet
 from actors.learning.state import ModelState
 from actors.storage import shown
@@ -24,7 +26,13 @@ def log(config: PerennialConfig, newest: int) -> Document:
     catalogue = Catalogue(VersionStore(config.storage))
     names, versions = catalogue.names(), catalogue.versions()
     entries = [{**catalogue.summary(v), "aliases": names.get(v, [])} for v in versions[: -newest - 1 : -1]]
-    return {"storage": shown(config.storage), "versions": entries, "moves": AuditLog(config.storage).read(newest)}
+    return {"storage": shown(config.storage), "versions": entries, "moves": AuditLog(config.storage).read(newest, MOVES)}
+
+
+def events(config: PerennialConfig, newest: int, kinds: list[str]) -> Document:
+    """What has happened, the oldest first, in this run and the ones before it."""
+    found = events_of(AuditLog(config.storage).read(newest, kinds or None))
+    return {"storage": shown(config.storage), "events": [asdict(event) for event in found]}
 
 
 def show(config: PerennialConfig, version: int) -> Document:
@@ -109,6 +117,14 @@ def print_log(console: Console, document: Document) -> None:
     for move in document["moves"][-5:]:
         reason = f": {move['reason']}" if move.get("reason") else ""
         console.print(f"{_when(move['time'])}  {move['kind']} v{move['version']} by {move['by']}{reason}", highlight=False)
+
+
+def print_events(console: Console, document: Document) -> None:
+    if not document["events"]:
+        console.print(f"nothing has happened in {document['storage']} yet")
+    for event in document["events"]:
+        data = "  ".join(f"{key}: {value}" for key, value in event["data"].items() if value not in (None, ""))
+        console.print(f"{_when(event['time'])}  {event['kind']:12} {data}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_version(console: Console, document: Document) -> None:

@@ -18,9 +18,10 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 
 from actors.errors import LearningError, NotFollowedError, UnknownVersionError
+from actors.event_journal import Event
 from actors.feedback import FeedbackItem, FeedbackOutcome, FeedbackRefusedError
 from actors.learning.promotion import Aliases
-from actors.release_desk import WAITING_GROUP, Event, Moved
+from actors.release_desk import WAITING_GROUP, Moved
 from serve.api.gateway_app import build_gateway_app
 from serve.config import ServeConfig
 from serve.follower import ASK_S, GRACE_S, Identity

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from actors.event_journal import Event
 from actors.feedback import FeedbackItem, FeedbackOutcome
 from actors.learning.schema import Schema
 from actors.learning.task import TaskKind
-from actors.release_desk import Event, Moved
+from actors.release_desk import Moved
 from actors.status import MetricFamily
 
 __all__ = ["Desk", "Event", "MetricFamily", "Moved", "Predictor", "Reply", "RequestError", "Served"]

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from actors.learning.gate.config import GateConfig
 from actors.learning.gate.gate import Decision, Verdict
+from actors.learning.regime_memory import RegimesConfig
 from actors.learning.section import setting
 
 
@@ -24,6 +25,7 @@ class PromotionConfig(GateConfig):
         64, "Newest versions that can be promoted or rolled back to, besides those that an alias names.", unit="versions", ge=2
     )
     keep_bytes: int = setting(256 * 2**20, "Memory that they may take; the newest two stay.", unit="bytes", ge=0)
+    regimes: RegimesConfig = setting(RegimesConfig, "The slices of past regimes on which forgetting is measured.")
 
 
 @dataclass(frozen=True, slots=True)

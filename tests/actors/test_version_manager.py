@@ -133,11 +133,11 @@ def test_resuming_a_manager_that_knows_more_changes_nothing(shard, manager):
     assert manager.head_state().version == 1
 
 
-def archived(manager, header, head, parent):
+def archived(manager, header, head, parent, evaluator=None):
     """As the supervisor has it made durable."""
     about = {"rows": head.rows, "aliases": manager.aliases().names(), "schema": manager.blueprint().schema.to_json()}
     cut = Cut(head.version, header.round, header.position, VersionHistory(2).to_state(), manager.aliases(), about, parent)
-    return manager.archive(cut, head, {"scores": [1]}, {"whole": True, "rows": [2]})
+    return manager.archive(cut, head, evaluator or {"scores": [1]}, {"whole": True, "rows": [2]})
 
 
 def test_durable_versions_can_be_gone_back_to_and_the_oldest_without_a_name_are_deleted(shard, manager, tmp_path):
@@ -209,6 +209,16 @@ def test_versions_from_before_it_was_started_are_told_of_and_can_be_moved_to(sha
     assert again.version(2) is None
     assert again.rollback(1, "older than this run", "a test", 1.0).production == 1
     assert again.version(1)["aliases"] == ["production"]
+
+
+def test_what_was_best_on_a_past_regime_is_kept(shard, manager, tmp_path):
+    manifest, past = None, [{"best_version": 3}, {"best_version": None}]
+    for number in range(8):
+        header, receipts, changes = contributions(shard, manager.head_state(), number)
+        _, head = manager.commit(header, *receipts, *changes)
+        if number + 1 != 3:
+            manifest = archived(manager, header, head, manifest, {"regimes": {"past": past}})
+    assert VersionStore(str(tmp_path)).versions() == [2, 7, 8], "the durable one before version 3, and the newest"
 
 
 def test_old_states_are_dropped(shard, manager):

@@ -16,6 +16,7 @@ from systems import LiveSystem, Outcome, learn, overrides_of, perennial
 from waiting import wait_until
 
 from actors.audit_log import AuditLog
+from actors.event_journal import MOVES
 from actors.version_store import VersionStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -24,6 +25,7 @@ ROWS = 40_000
 SETTINGS = (
     f"stream.rows={ROWS}", "stream.synthetic.rate_rows_per_s=null", "stream.label_delay_rows=300", "replay.strategy=reservoir",
     "replay.shards=2", "learners.micro_batch_rows=4", "versions.commit_rows=3000",
+    "stream.synthetic.drift_every_rows=10000", "promotion.regimes.score_every_rows=4000",
 )  # fmt: skip
 
 
@@ -76,6 +78,12 @@ def test_a_killed_run_goes_on_to_the_same_model_and_the_same_scores(
     assert done.report["versions"]["head"] == whole.report["versions"]["head"]
     assert done.report["prequential"] == whole.report["prequential"]
     assert done.report["drift"] == whole.report["drift"]
+    assert done.report["regimes"] == whole.report["regimes"]
+    told = json.loads(perennial("events", "--json", "--set", f"storage={killed / 'storage'}", cwd=killed).stdout)["events"]
+    assert [each["data"]["rows"] > 0 for each in told if each["kind"] == "started"] == [False, True]
+    assert {"evaluator", "replay-1"} <= {each["data"]["actor"] for each in told if each["kind"] == "restart"}
+    assert {each["data"]["row"] for each in told if each["kind"] == "drift"} >= {each["row"] for each in done.report["drift"]}
+    assert whole.report["regimes"]["past"] and whole.report["regimes"]["forgetting"] is not None
 
 
 def test_a_damaged_version_is_named_and_the_one_before_is_gone_on_from(
@@ -196,7 +204,7 @@ def test_production_moves_on_evidence_and_the_audit_log_says_why(ray_cluster: st
     assert versions["promoted"] >= 1 and 1 < versions["production"] < versions["head"], (
         "better than the first, and not just the last"
     )
-    moves = AuditLog(str(tmp_path / "storage")).read(10)
+    moves = AuditLog(str(tmp_path / "storage")).read(100, MOVES)
     assert moves[0]["by"] == "gate" and "errs less than version 1" in moves[0]["reason"]
     manifest, _ = VersionStore(str(tmp_path / "storage")).newest_whole()
     assert manifest is not None

@@ -147,3 +147,28 @@ def test_a_module_that_raises_fails_its_request_and_no_other(monkeypatch):
         return await server.answer(instances(1), ids(1))
 
     assert len(asyncio.run(serve())) == 1
+
+
+@pytest.mark.parametrize("inline_s", [0.0, 60.0], ids=["in a thread", "at once"])
+def test_what_a_request_takes_by_itself_is_measured_anew_for_every_version(inline_s, monkeypatch):
+    monkeypatch.setattr(model_server, "_INLINE_S", inline_s)
+    monkeypatch.setattr(model_server, "_MEASURE_EVERY_S", 0.0)
+    monkeypatch.setattr(model_server, "_MEASURE_AFTER_S", 0.0)
+    monkeypatch.setattr(model_server, "_MEASURE_SPARING", 0.0)
+
+    async def measured(server):
+        while server.latency_ms is None:
+            await server.answer(instances(3), ids(3))
+            await asyncio.sleep(0)
+        return server.latency_ms
+
+    async def serve():
+        server = ModelServer()
+        await server.swap(learned(TaskConfig(), 3), blueprint(TaskConfig()))
+        assert server.latency_ms is None
+        first = await measured(server)
+        await server.swap(learned(TaskConfig(), 4), None)
+        assert server.latency_ms is None, "that was another version"
+        return first, await measured(server)
+
+    assert all(latency_ms > 0 for latency_ms in asyncio.run(asyncio.wait_for(serve(), 60)))
