@@ -12,7 +12,7 @@ from actors.learning.answer import VersionReader
 from actors.learning.gate.losses import feedback_loss
 from actors.learning.labels import codes_of
 from actors.learning.part import Tree
-from actors.learning.regime_memory import RegimeMemory, RegimesConfig, RegimeStatus
+from actors.learning.regime_memory import Regime, RegimeMemory, RegimesConfig, RegimeStatus
 from actors.learning.state import ModelState
 from actors.learning.task import TaskKind
 from actors.records import Rows
@@ -32,11 +32,19 @@ class RegimeWatch:
         return any([self._memory.close(row) for row in alarms])
 
     def score(self, state: ModelState) -> RegimeStatus:
+        self._read(state)
+        return self._memory.score(state.version, self._score)
+
+    def scores(self, state: ModelState) -> list[tuple[Regime, float]]:
+        """On every regime, the present one last; nothing of it is remembered."""
+        self._read(state)
+        return self._memory.scores(self._score)
+
+    def _read(self, state: ModelState) -> None:
         b = self._blueprint
         if self._reader is None:
             self._reader = VersionReader(b.model, b.task, b.inputs, seed=b.seed, initial=b.initial)
         self._reader.load(state)
-        return self._memory.score(state.version, self._score)
 
     def status(self) -> RegimeStatus:
         return self._memory.status()

@@ -30,6 +30,8 @@ from actors.release_desk import Blueprint, Moved, Place, Release, ReleaseDesk, R
 from actors.status import MetricFamily, Snapshot
 from actors.version_store import Manifest, VersionStore
 
+_SURPLUS = 16  # durable versions are a sixteenth more than are to be kept, at most
+
 logger = logging.getLogger(__name__)
 
 
@@ -84,6 +86,7 @@ class VersionManager:
         self._store = VersionStore(storage)
         self._catalogue = Catalogue(VersionStore(storage))  # with a store of its own: it reads on other threads
         self._created_at: dict[int, float] | None = None  # of the durable versions
+        self._kept_last = 0  # of them, when they were gone through
         self._history = VersionHistory(config.max_staleness)
         self._desk = ReleaseDesk(promotion, blueprint, share, clock, serves=serves, audit=AuditLog(storage), fetch=self._fetch)
         head = blueprint.empty_state()
@@ -200,6 +203,8 @@ class VersionManager:
                 with suppress(DamagedVersionError):
                     self._created_at[version] = self._store.manifest(version).created_at
         self._created_at[newest.version] = newest.created_at
+        if len(self._created_at) <= self._kept_last + self._kept_last // _SURPLUS:
+            return  # what is kept is gone through now and then, lest a commit take longer the more there is
         # Of a version that was best on a past regime and is not durable itself, the durable one before it is kept.
         before = [max((v for v in self._created_at if v <= version), default=None) for version in best]
         named = {version for version in (*self._desk.aliases.names().values(), *before) if version is not None}
@@ -207,6 +212,7 @@ class VersionManager:
         if len(keep) < len(self._created_at):
             self._store.sweep(keep)
             self._created_at = {version: self._created_at[version] for version in keep}
+        self._kept_last = len(keep)
 
     def _fetch(self, version: int) -> ModelState | None:
         """A durable version, None where there is none or it is damaged."""

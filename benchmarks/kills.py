@@ -58,14 +58,14 @@ def role_pids(pid: int) -> list[tuple[str, int]]:
 def one_life(folder: Path, rows: int, draw: random.Random, kills: Counter[str], most: int) -> bool:
     """Whether the run has come to its end."""
     run = subprocess.Popen(command(folder, rows), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=(folder / "log").open("ab"))
-    deadline = time.monotonic() + draw.uniform(10.0, 70.0)
+    deadline = time.monotonic() + draw.uniform(10.0, 60.0)
     while run.poll() is None and time.monotonic() < deadline and kills.total() < most:
         alive = role_pids(run.pid)
         if len({role for role, _ in alive}) == len(ROLES):
-            time.sleep(draw.uniform(0.0, 3.0))
+            time.sleep(draw.uniform(0.0, 1.2))
             role, pid = draw.choice(alive)
             kills[role] += kill(pid)
-        time.sleep(0.2)
+        time.sleep(0.05)
     if kills.total() >= most:
         return run.wait() == 0
     if run.poll() is None:

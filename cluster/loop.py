@@ -138,6 +138,7 @@ class LearningLoop:
             self.archivist.finish()
             if not self._is_cut_open:
                 return
+            self.archivist.trigger = "end"
             self._cut()
         raise LearningError(f"version {self.version} has not become durable, for roles died again and again")
 

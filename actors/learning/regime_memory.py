@@ -168,6 +168,11 @@ class RegimeMemory:
         self._scored = (version, float(np.mean(losses)), max(losses)) if losses else None
         return self.status()
 
+    def scores(self, score_of: ScoreOf) -> list[tuple[Regime, float]]:
+        """Of a version on every regime, the present one last; nothing of it is remembered."""
+        held = [*self._past, *([self._present] if self._present is not None and len(self._present.sample) else [])]
+        return [(regime, score_of(regime.sample.x_ND, regime.sample.y_N)) for regime in held]
+
     def status(self) -> RegimeStatus:
         held = [*self._past, *([self._present] if self._present else [])]
         scored = self._scored or (None, None, None)

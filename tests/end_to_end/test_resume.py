@@ -130,6 +130,12 @@ def test_the_history_can_be_read_when_nothing_runs(undisturbed: tuple[Path, Outc
     assert changed["rows"] == ROWS - before["rows"]
     assert changed["learned"] == [{"partition": "synthetic", "start": before["rows"], "stop": ROWS}]
     assert all(0 < each["change"] < 1 for each in changed["tensors"] if each["name"].endswith("weight"))
+    assert [each["name"] for each in changed["layers"]] == ["layers.0", "layers.1", "layers.2"]
+    assert changed["regimes"][-1]["stop"] == ROWS and all(0 <= each["after"] <= 1 for each in changed["regimes"])
+    assert newest["trigger"] == "end" and before["trigger"] in {"rows", "time"}
+    assert shown["config_digest"] and shown["trigger"] == "end" and "shards" in newest["lineage"]
+    text = perennial("diff", str(before["version"]), str(newest["version"]), *storage[:2], cwd=folder).stdout
+    assert "layers.0" in text and "(the present regime)" in text
     missing = perennial("show", "99999", *storage, cwd=folder)
     assert missing.returncode == 1 and f"the nearest are {before['version']} and {newest['version']}" in missing.stderr
 
