@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/storage.py [--rows 1000000] [--repeats 6] [--versions 10000]
 
-First, rows per second of `perennial run` with the shipped cadence and with none, side by side in time: the one that begins changes
-with every turn, so that a machine that warms up, or has other work, hits both. Then a version manager that
-keeps every version it makes durable: the time of a commit, of finding the newest whole version and of `perennial log`, and the
-process's memory, at a tenth of the way and at the end.
+First, rows per second of `perennial run` with the shipped cadence and with none, taking turns; the one that begins changes with
+every turn, so that a machine that has other work, too, hits both. Then a version manager that keeps every version it makes
+durable: the time of a commit, of finding the newest whole version and of `perennial log`, and the process's memory, at a tenth
+of the way and at the end.
 """
 
 import argparse
@@ -60,7 +60,8 @@ def cost_of_cadence(rows: int, repeats: int) -> None:
             costs.append(1 - durable / without)
             print(f"{turn:4}  {durable:14,.0f}  {without:14,.0f}  {costs[-1]:+.1%}", flush=True)
     error = statistics.stdev(costs) / len(costs) ** 0.5 if len(costs) > 1 else float("nan")
-    print(f"cost {statistics.mean(costs):+.1%} of throughput, standard error {error:.1%}, median {statistics.median(costs):+.1%}\n")
+    mean, median = statistics.mean(costs), statistics.median(costs)
+    print(f"cost {mean:+.1%} of throughput, standard error {error:.1%}, median {median:+.1%}\n")
 
 
 def _order(turn: int) -> tuple[bool, bool]:
