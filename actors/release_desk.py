@@ -179,6 +179,7 @@ class ReleaseDesk:
                 "shadow": decision.candidate,
                 "reason": decision.reason,
                 "by": "gate",
+                "held": False,
             }
             kind = _KINDS[decision.verdict]
             if kind in self.moves:
@@ -196,9 +197,10 @@ class ReleaseDesk:
                 raise UnknownVersionError(self._unknown(target))
             head = next(reversed(self._kept))
             before = self.aliases.production
-            self._journal.record(kind, {"version": target, "from": before, "reason": reason, "by": by})
-            self.moves[kind] += 1
             aliases = self.aliases.promoted(target, head) if kind == "promoted" else self.aliases.rolled_back(target)
+            data = {"version": target, "from": before, "reason": reason, "by": by, "held": aliases.is_held}
+            self._journal.record(kind, data)
+            self.moves[kind] += 1
             self._set(aliases)
             self._drop_old()
             place = Place(self._epoch, self._serial[PRODUCTION])

@@ -74,6 +74,10 @@ class Aliases:
             raise ValueError("there is no previous version to roll back to; name one")
         return replace(self._moved(target), is_held=True, is_pinned=False)
 
+    def caught_up(self, version: int, *, is_held: bool) -> "Aliases":
+        """With the last move that was made: of those, what was made durable may know less."""
+        return replace(self._moved(version), is_held=is_held, is_pinned=False)
+
     def _moved(self, version: int) -> "Aliases":
         if version == self.production:
             return self
