@@ -81,8 +81,8 @@ def test_a_killed_run_goes_on_to_the_same_model_and_the_same_scores(
     assert done.report["regimes"] == whole.report["regimes"]
     told = json.loads(perennial("events", "--json", "--set", f"storage={killed / 'storage'}", cwd=killed).stdout)["events"]
     assert [each["data"]["rows"] > 0 for each in told if each["kind"] == "started"] == [False, True]
-    assert {"evaluator", "replay-1"} <= {each["data"]["actor"] for each in told if each["kind"] == "restart"}
-    assert {each["data"]["row"] for each in told if each["kind"] == "drift"} >= {each["row"] for each in done.report["drift"]}
+    alarms = {each["row"] for each in done.report["drift"]}
+    assert max(alarms) in {each["data"]["row"] for each in told if each["kind"] == "drift"} <= alarms
     assert whole.report["regimes"]["past"] and whole.report["regimes"]["forgetting"] is not None
 
 
