@@ -80,11 +80,12 @@ class System:
     writes_predictions: bool = False
     resumed: Resumed | None = None
     samples: list[ObjectRef | None] = field(default_factory=list)  # by learner shard, drawn before the run went on
+    learning: list[Member] = field(init=False)  # all but the label joiner, which serving needs, too
     members: list[Member] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.members = [self.ingestor, *self.learners, *self.replays, self.version_manager, self.evaluator]
-        self.members += [self.label_joiner] if self.label_joiner is not None else []
+        self.learning = [self.ingestor, *self.learners, *self.replays, self.version_manager, self.evaluator]
+        self.members = [*self.learning, *([self.label_joiner] if self.label_joiner is not None else [])]
 
 
 def namespace_of(name: str) -> str:

@@ -19,7 +19,9 @@ from ray import ObjectRef
 from actors.durable import EVALUATOR
 from actors.errors import LearningError
 from actors.evaluator import Observation
+from actors.learning.gate.gate import Decision, Verdict
 from actors.learning.gate.measurements import Measurements
+from actors.learning.lineage import OffsetRange, OffsetSet
 from actors.learning.promotion import Aliases, PromotionPolicy
 from actors.learning.versioning import Outcome, VersionHistory
 from actors.records import RoundHeader, StreamPosition
@@ -96,6 +98,7 @@ class LearningLoop:
     _told: tuple[bool, int | None, int | None] = (False, None, None)  # who is compared, and whether the gate decides
     _recalled: int = 0  # how often a head has been scored on past regimes
     _measured: Measurements | None = None  # that the evaluator knows of
+    _regretted: Decision | None = None  # the last rollback of the gate
     _observed: deque[_Observed] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_OBSERVATIONS))  # not durable yet
     _observed_round: int = -1
     _watched_since: float = 0.0
@@ -379,6 +382,23 @@ class LearningLoop:
         self._recalled = max(before, position.row // self.config.promotion.regimes.score_every_rows)
         return self._recalled > before
 
+    def take_unwanted(self) -> tuple[OffsetRange, ...]:
+        """Once after every rollback of the gate that production has followed: the rows that the worse version had learned, and
+        the better had not. None where that is too long ago to be known."""
+        regretted = self._regretted
+        if regretted is None or self.aliases.production != regretted.incumbent:
+            return ()
+        self._regretted = None
+        between = range(regretted.incumbent + 1, regretted.candidate + 1)
+        records = [record for record in self._history.records() if record.version in between]
+        if len(records) < len(between):
+            logger.warning(
+                "the learner goes on as it is: what lies between versions %d and %d is not known any more",
+                regretted.incumbent, regretted.candidate,
+            )  # fmt: skip
+            return ()
+        return OffsetSet(o for record in records for each in record.contributions for o in each.trained).ranges()
+
     def take_measurements(self, found: Measurements) -> None:
         """What the replicas have measured; the gate is told where it examines that shadow, and of what is new to it."""
         if self._told[0] and self._told[2] == found.shadow and found != self._measured:
@@ -439,6 +459,7 @@ class LearningLoop:
                 self._mend_evaluator(error)
                 continue
             for decision in self.observation.decisions if self.observation else ():
+                self._regretted = decision if decision.verdict is Verdict.ROLL_BACK else self._regretted
                 self.system.version_manager.handle.decide.remote(decision)
             self._observations.popleft()
 

@@ -12,6 +12,8 @@ from ray import ObjectRef
 
 from actors.errors import LearningError
 from actors.evaluator import Observation
+from actors.learning.lineage import OffsetRange
+from actors.learning.promotion import AfterRollback
 from actors.learning.regime_memory import RegimeStatus
 from actors.learning.versioning import Outcome, RowCounts
 from actors.release_desk import WAITING_GROUP
@@ -107,6 +109,7 @@ class Supervisor:
         self._joiner_status: ObjectRef | None = None
         self._label_delays: ObjectRef | None = None
         self._stop_requested = False
+        self.unwanted: tuple[OffsetRange, ...] = ()  # rows without which the log is to be learned again: then the run has ended
         self._untold: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_UNTOLD)
         self._telling: tuple[ObjectRef, list[tuple[str, dict[str, Any]]]] | None = None  # the call, and what it tells
         self._tell("started", {"version": self._loop.version, "rows": system.resumed.states[-1].rows if system.resumed else 0})
@@ -124,7 +127,7 @@ class Supervisor:
     def run(self) -> None:
         """Until somebody wants to stop, with `once` until the stream is over. Raises PerennialError where it cannot go on."""
         self._learning_from = time.monotonic()
-        while not (self._should_stop() or self._stop_requested or self._is_far_enough()):
+        while not (self._should_stop() or self._stop_requested or self._is_far_enough() or self._is_to_be_restored()):
             if not self._loop.has_work:
                 if self._once:
                     break
@@ -141,6 +144,11 @@ class Supervisor:
         self._loop.finish()
         self._note_observation()
         self._tick(at_once=True)
+
+    def _is_to_be_restored(self) -> bool:
+        if self._config.promotion.after_rollback is AfterRollback.RESTORE:
+            self.unwanted = self._loop.take_unwanted()
+        return bool(self.unwanted)
 
     def _is_far_enough(self) -> bool:
         return self._until is not None and all(self._offsets.get(part, 0) >= stop for part, stop in self._until.items())

@@ -15,11 +15,21 @@ class PromotionPolicy(StrEnum):
     MANUAL = "manual"
 
 
+class AfterRollback(StrEnum):
+    CONTINUE = "continue"
+    RESTORE = "restore"
+
+
 class PromotionConfig(GateConfig):
     policy: PromotionPolicy = setting(
         PromotionPolicy.ALWAYS,
         "`evidence`: production moves to a shadow that is better on the same labelled rows, and back where that was a mistake; "
         "`always`: production follows every new version; `manual`: it moves when somebody says `perennial promote`.",
+    )
+    after_rollback: AfterRollback = setting(
+        AfterRollback.CONTINUE,
+        "What becomes of the learner once the gate has gone back to a better version: `continue` as it is; or `restore`: go "
+        "back to what was durable before, and learn the log again without the rows that only the worse version had learned.",
     )
     keep_versions: int = setting(
         64, "Newest versions that can be promoted or rolled back to, besides those that an alias names.", unit="versions", ge=2

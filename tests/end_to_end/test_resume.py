@@ -12,11 +12,12 @@ import pytest
 from object_store import object_store
 from pyarrow import csv
 from ray_head import RayHead
-from systems import LiveSystem, Outcome, learn, overrides_of, perennial
+from systems import LiveSystem, Outcome, learn, learn_only, overrides_of, perennial
 from waiting import wait_until
 
 from actors.audit_log import AuditLog
 from actors.event_journal import MOVES
+from actors.learning.lineage import OffsetRange, OffsetSet
 from actors.version_store import VersionStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -190,6 +191,35 @@ def test_reverted_rows_leave_no_trace_and_production_stays_until_somebody_promot
     after = learn(ray_cluster, poisoned, "poisoned", *settings).report
     assert after["rows"]["quarantined_by_reason"] == {"excluded": 3_100} and after["rows"]["lost"] == 0
     assert after["versions"]["production"] == production
+
+
+def test_after_a_rollback_the_log_is_learned_again_without_what_made_it_worse(
+    ray_cluster: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    draw = np.random.default_rng(3)
+    x_ND = draw.normal(size=(14_000, 3)).round(4)
+    right_N = (x_ND[:, 0] + x_ND[:, 1] > 0).astype(int)
+    is_wrong_N = (np.arange(14_000) >= 5_000) & (np.arange(14_000) < 7_000)
+    columns = {**{f"x{i}": x_ND[:, i] for i in range(3)}, "class": np.where(is_wrong_N, 1 - right_N, right_N)}
+    csv.write_csv(pa.table(columns), tmp_path / "stream.csv")
+    settings = (
+        f"stream.path={tmp_path / 'stream.csv'}", "stream.kind=files", "replay.ratio=0", "learners.round_rows=64",
+        "versions.commit_rows=500", "versions.keep_last=50", "promotion.policy=evidence", "promotion.after_rollback=restore",
+    )  # fmt: skip
+    words = [word for setting in settings for word in ("--set", setting)]
+    refused = perennial("run", "--once", "--predictions", "p.parquet", *words, cwd=tmp_path)
+    assert refused.returncode == 2 and "leave one out" in refused.stderr
+    report = learn_only(ray_cluster, tmp_path, "restored", *settings)
+    excluded = report["rows"]["quarantined_by_reason"]["excluded"]
+    assert report["rows"]["read"] == 14_000 and report["rows"]["trained"] == 14_000 - excluded
+    assert report["rows"]["lost"] == report["rows"]["duplicated"] == 0
+    assert "learns again what came since without" in caplog.text
+    newest, _ = VersionStore(str(tmp_path / "storage")).newest_whole()
+    assert newest is not None
+    wrong = OffsetSet(OffsetRange(*each) for each in newest.about["excluded"]).overlap(OffsetRange("stream.csv", 5_000, 7_000))
+    assert 0 < wrong <= excluded, "some of the wrong rows have left no trace"
+    kinds = [entry["kind"] for entry in AuditLog(str(tmp_path / "storage")).read(1_000, (*MOVES, "started"))]
+    assert kinds.count("started") >= 2 and kinds[kinds.index("rolled_back") + 1] == "started"
 
 
 def test_an_object_store_holds_all_that_a_run_goes_on_from(ray_cluster: str, tmp_path: Path) -> None:
