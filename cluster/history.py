@@ -20,7 +20,6 @@ from actors.learning.models.config import ModelConfig
 from actors.learning.schema import Schema
 from actors.learning.state import ModelState
 from actors.learning.task import TaskConfig
-from actors.regime_watch import RegimeWatch
 from actors.release_desk import Blueprint
 from actors.storage import shown
 from actors.version_store import Manifest, VersionStore
@@ -86,6 +85,8 @@ def _manifest(store: VersionStore, config: PerennialConfig, version: int) -> Man
 def _scores_of_both(
     config: PerennialConfig, store: VersionStore, newer: Manifest, old: ModelState, new: ModelState
 ) -> list[Document]:
+    from actors.regime_watch import RegimeWatch  # and with it torch, which nobody else here waits for
+
     memory = store.load(newer, EVALUATOR)[0].get("regimes")
     if memory is None:  # versions of earlier releases have none
         return []
