@@ -37,13 +37,13 @@ def manager(tmp_path):
     return a_manager(tmp_path, lambda: float(next(ticks)))
 
 
-def a_manager(folder, clock):
+def a_manager(folder, clock, keep_last=2):
     columns = tuple(Column(name, ColumnKind.NUMERIC) for name in "abc")
     blueprint = Blueprint(Schema(columns, "class", LabelType.STRING), TaskConfig(), ModelConfig(kind="linear"), 3, 1)
     config = ConsolidationConfig(max_staleness=2)
     return VersionManager(
         config, PromotionConfig(keep_versions=2), blueprint, SHARDS, lambda state: [state], clock,
-        serves=False, storage=str(folder), versions=VersionsConfig(keep_last=2, keep_hourly=0, keep_daily=0),
+        serves=False, storage=str(folder), versions=VersionsConfig(keep_last=keep_last, keep_hourly=0, keep_daily=0),
     )  # fmt: skip
 
 
@@ -219,6 +219,16 @@ def test_what_was_best_on_a_past_regime_is_kept(shard, manager, tmp_path):
         if number + 1 != 3:
             manifest = archived(manager, header, head, manifest, {"regimes": {"past": past}})
     assert VersionStore(str(tmp_path)).versions() == [2, 7, 8], "the durable one before version 3, and the newest"
+
+
+def test_many_versions_are_gone_through_now_and_then_and_never_exceed_what_is_kept_by_much(shard, tmp_path):
+    manager, manifest, store, held = a_manager(tmp_path, lambda: 0.0, keep_last=32), None, VersionStore(str(tmp_path)), []
+    for number in range(40):
+        header, receipts, changes = contributions(shard, manager.head_state(), number)
+        _, head = manager.commit(header, *receipts, *changes)
+        manifest = archived(manager, header, head, manifest)
+        held.append(len(store.versions()))
+    assert held[30:] == [31, 32, 33, 34, 32, 33, 34, 32, 33, 34]
 
 
 def test_old_states_are_dropped(shard, manager):
