@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from actors.learning.answer import VersionReader
 from actors.learning.gate.losses import feedback_loss
 from actors.learning.labels import codes_of
+from actors.learning.model_kinds import Reader, make_reader
 from actors.learning.part import Tree
 from actors.learning.regime_memory import Regime, RegimeMemory, RegimesConfig, RegimeStatus
 from actors.learning.state import ModelState
@@ -23,7 +23,7 @@ class RegimeWatch:
     def __init__(self, blueprint: Blueprint, config: RegimesConfig) -> None:
         self._blueprint, self._task = blueprint, blueprint.task
         self._memory = RegimeMemory(config)
-        self._reader: VersionReader | None = None
+        self._reader: Reader | None = None
 
     def saw(self, labelled: Rows, alarms: Iterable[int]) -> bool:
         """Labelled rows, and the rows of the stream at which drift was noticed. Whether a regime has ended."""
@@ -43,7 +43,7 @@ class RegimeWatch:
     def _read(self, state: ModelState) -> None:
         b = self._blueprint
         if self._reader is None:
-            self._reader = VersionReader(b.model, b.task, b.inputs, seed=b.seed, initial=b.initial)
+            self._reader = make_reader(b.model, b.task, b.inputs, seed=b.seed, initial=b.initial)
         self._reader.load(state)
 
     def status(self) -> RegimeStatus:

@@ -12,8 +12,9 @@ from actors.catalogue import Document
 from actors.durable import model_of
 from actors.errors import ConfigError, DamagedVersionError, InputUnusableError, UnknownVersionError
 from actors.initial_weights import initial_weights
-from actors.learning.answer import VersionReader
 from actors.learning.encoding import RowEncoder
+from actors.learning.model_kinds import make_reader
+from actors.learning.models.config import ModelConfig
 from actors.learning.schema import Schema
 from actors.learning.task import TaskConfig, TaskKind
 from actors.sources.config import SourceKind
@@ -55,7 +56,7 @@ class Examination:
     def _score(self, manifest: Manifest) -> float:
         state = model_of(self.store, manifest)
         c = self.config
-        reader = VersionReader(c.model, c.task, self.x_ND.shape[1], seed=c.seed, initial=self.initial)
+        reader = make_reader(c.model, c.task, self.x_ND.shape[1], seed=c.seed, initial=self.initial)
         reader.load(state)
         answer = reader.predict(self.x_ND)
         if answer.value_N is not None:
@@ -92,7 +93,9 @@ def bisect(config: PerennialConfig, data: Path, threshold: float | None, good: i
         raise UnknownVersionError(
             f"there are {len(versions)} durable versions to look through in {shown(config.storage)}, wanted 2 or more"
         )
-    schema = Schema.from_json(dict(store.manifest(versions[-1]).about["schema"]))
+    about = store.manifest(versions[-1]).about  # of what was learned, whatever the configuration says now
+    schema, task = Schema.from_json(dict(about["schema"])), TaskConfig.model_validate(about["task"])
+    config = config.model_copy(update={"task": task, "model": ModelConfig.model_validate(about["model"])})
     examination = Examination(store, config, *_rows_of(data, config, schema), initial_weights(config.model))
     at_good, at_bad = examination.score(versions[0]), examination.score(versions[-1])
     sign = -1 if examination.metric == "mae" else 1

@@ -24,9 +24,10 @@ from actors.catalogue import Document
 from actors.durable import model_of, model_part
 from actors.errors import ConfigError, LearningError, UnknownVersionError
 from actors.initial_weights import initial_weights
-from actors.learning.answer import VersionReader, known_classes, outputs_of
+from actors.learning.answer import known_classes, outputs_of
 from actors.learning.answering_module import NETWORKS, answering_module, network_of
 from actors.learning.encoding import RowEncoder
+from actors.learning.model_kinds import make_reader
 from actors.learning.models.config import ModelConfig
 from actors.learning.part import pack
 from actors.learning.running_stats import CLIP
@@ -101,7 +102,7 @@ class _Version:
 
     def answers(self, x_ND: np.ndarray) -> np.ndarray:
         """What a replica answers: probabilities [N, K], or values [N]."""
-        reader = VersionReader(self.model, self.task, self.inputs, seed=self.seed, initial=self.initial)
+        reader = make_reader(self.model, self.task, self.inputs, seed=self.seed, initial=self.initial)
         reader.load(self.state)
         answer = reader.predict(x_ND)
         found = answer.probability_NK if answer.value_N is None else answer.value_N

@@ -1,6 +1,6 @@
 """A version as one torch module: encoded features as they are in, probabilities or values out.
 
-What `VersionReader` does in numpy around the network lies inside, so the module answers without anything else: missing values,
+What `NetworkReader` does in numpy around the network lies inside, so the module answers without anything else: missing values,
 standardisation, clipping, the classes that are known, the scale of the label. Shapes: N rows, D encoded features, K outputs.
 """
 
@@ -106,7 +106,7 @@ def network_of(
 
 
 def answering_module(network: nn.Module, state: ModelState, task: TaskConfig) -> nn.Sequential:
-    """float32 [N, D], NaN where a value is missing, to what `VersionReader` answers: probabilities [N, K], or values [N]."""
+    """float32 [N, D], NaN where a value is missing, to what `NetworkReader` answers: probabilities [N, K], or values [N]."""
     known_K = known_classes(state.class_counts_K, task)
     answer: nn.Module
     match task.kind:

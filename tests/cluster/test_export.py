@@ -10,10 +10,11 @@ import torch
 from safetensors import safe_open
 
 from actors.errors import ConfigError, UnknownVersionError
-from actors.learning.answer import VersionReader
+from actors.learning.answer import NetworkReader
 from actors.learning.consolidation import Contribution, consolidate
 from actors.learning.labels import FEEDBACK
 from actors.learning.learner import Learner
+from actors.learning.model_kinds import make_learner
 from actors.learning.models.config import ModelConfig
 from actors.learning.optimizers import OptimizerConfig
 from actors.learning.schema import Column, ColumnKind, LabelType, Schema
@@ -76,7 +77,7 @@ def stored(folder, state, kind, model=MLP, aliases=None):
 
 
 def expected(state, kind, x_ND, model=MLP):
-    reader = VersionReader(model, TASKS[kind], INPUTS, seed=1)
+    reader = NetworkReader(model, TASKS[kind], INPUTS, seed=1)
     reader.load(state)
     answer = reader.predict(x_ND)
     return answer.probability_NK if answer.value_N is None else answer.value_N
@@ -190,18 +191,28 @@ def test_frozen_weights_are_in_the_file(tmp_path):
         np.testing.assert_allclose(answers(x_ND), expected(state, "classification", x_ND, model), rtol=1e-5, atol=1e-5)
 
 
-def test_a_model_that_is_more_than_a_network_is_exported_as_tensors_only(tmp_path, monkeypatch):
-    state = a_version("classification")
-    config = stored(tmp_path / "storage", state, "classification")
-    more = ModelConfig.model_construct(**{**MLP.model_dump(), "kind": "ensemble"})
-    monkeypatch.setattr(ModelConfig, "model_validate", lambda document: more)
+def test_an_ensemble_is_exported_as_tensors_with_what_it_remembers_and_as_nothing_else(tmp_path):
+    model = ModelConfig(kind="ensemble")
+    learner = make_learner(model, OptimizerConfig(), TASKS["classification"], INPUTS, seed=1)
+    x_ND, y_N = rows("classification", 300)
+    learner.load(ModelState.empty(INPUTS, 0))
+    x_ND[0, 0] = 0.0
+    for start in range(0, 300, 50):
+        learner.train(x_ND[start : start + 50], y_N[start : start + 50])
+    base = ModelState.empty(INPUTS, 0)
+    state = replace(consolidate(base, [Contribution(base, 0, learner.change(classes=("no", "yes")))], 1), version=7)
+    config = stored(tmp_path / "storage", state, "classification", model)
     for form in ("torchscript", "onnx"):
         with pytest.raises(ConfigError, match=r"version 7 is of model.kind ensemble, .* as safetensors"):
             export(config, 7, form, tmp_path / form)
     export(config, 7, "safetensors", tmp_path / "all")
     with safe_open(tmp_path / "all", "np") as file:
         assert json.loads(file.metadata()["state"])["rows"] == state.rows
-        np.testing.assert_array_equal(file.get_tensor("network.layers.0.weight"), state.tensors()["layers.0.weight"])
+        for name, tensor in state.tensors().items():
+            np.testing.assert_array_equal(file.get_tensor(f"network.{name}"), tensor)
+        assert state.experts
+        for name, array in state.experts.items():
+            np.testing.assert_array_equal(file.get_tensor(f"state.experts.{name}"), array)
 
 
 def test_what_cannot_be_exported_is_refused_with_what_to_do(tmp_path, monkeypatch, capsys):

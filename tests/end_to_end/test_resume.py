@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 ROWS = 40_000
 SETTINGS = (
+    "model.kind=mlp",
     f"stream.rows={ROWS}", "stream.synthetic.rate_rows_per_s=null", "stream.label_delay_rows=300", "replay.strategy=reservoir",
     "replay.shards=2", "learners.micro_batch_rows=4", "versions.commit_rows=3000",
     "stream.synthetic.drift_every_rows=10000", "promotion.regimes.score_every_rows=4000",
@@ -141,7 +142,7 @@ def test_the_history_can_be_read_when_nothing_runs(undisturbed: tuple[Path, Outc
     assert missing.returncode == 1 and f"the nearest are {before['version']} and {newest['version']}" in missing.stderr
 
 
-POISON = ("stream.kind=files", "replay.ratio=0", "versions.commit_rows=500", "versions.keep_last=50")
+POISON = ("model.kind=mlp", "stream.kind=files", "replay.ratio=0", "versions.commit_rows=500", "versions.keep_last=50")
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +204,7 @@ def test_after_a_rollback_the_log_is_learned_again_without_what_made_it_worse(
     columns = {**{f"x{i}": x_ND[:, i] for i in range(3)}, "class": np.where(is_wrong_N, 1 - right_N, right_N)}
     csv.write_csv(pa.table(columns), tmp_path / "stream.csv")
     settings = (
+        "model.kind=mlp",
         f"stream.path={tmp_path / 'stream.csv'}", "stream.kind=files", "replay.ratio=0", "learners.round_rows=64",
         "versions.commit_rows=500", "versions.keep_last=50", "promotion.policy=evidence", "promotion.after_rollback=restore",
     )  # fmt: skip
@@ -234,7 +236,7 @@ def test_an_object_store_holds_all_that_a_run_goes_on_from(ray_cluster: str, tmp
 
 
 def test_production_moves_on_evidence_and_the_audit_log_says_why(ray_cluster: str, tmp_path: Path) -> None:
-    settings = ("stream.rows=20000", "stream.synthetic.rate_rows_per_s=null", "promotion.policy=evidence")
+    settings = ("model.kind=mlp", "stream.rows=20000", "stream.synthetic.rate_rows_per_s=null", "promotion.policy=evidence")
     done = learn(ray_cluster, tmp_path, "gated", *settings)
     versions = done.report["versions"]
     assert versions["promoted"] >= 1 and 1 < versions["production"] < versions["head"], (
