@@ -126,6 +126,8 @@ class Supervisor:
 
     def run(self) -> None:
         """Until somebody wants to stop, with `once` until the stream is over. Raises PerennialError where it cannot go on."""
+        self._send_events()
+        self._await_told()
         self._learning_from = time.monotonic()
         while not (self._should_stop() or self._stop_requested or self._is_far_enough() or self._is_to_be_restored()):
             if not self._loop.has_work:
@@ -182,9 +184,7 @@ class Supervisor:
         self._tick(at_once=True)
         for _ in range(2):  # what is on its way, and what has come since
             self._send_events()
-            if self._telling is not None:
-                with suppress(*DEATHS, LearningError):
-                    value_of(self._telling[0])
+            self._await_told()
         return self._report(summary, counts)
 
     def _report(self, summary: dict[str, Any], counts: RowCounts) -> dict[str, Any]:
@@ -361,6 +361,11 @@ class Supervisor:
             self._untold.clear()
             tell = self._system.version_manager.handle.tell.options(concurrency_group=WAITING_GROUP)
             self._telling = (tell.remote(sent), sent)
+
+    def _await_told(self) -> None:
+        if self._telling is not None:
+            with suppress(*DEATHS, LearningError):
+                value_of(self._telling[0])
 
     def _actors(self) -> tuple[ActorHealth, ...]:
         return (*self._health.actors(), *self._serving.actors())
