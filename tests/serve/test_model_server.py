@@ -24,7 +24,7 @@ SCHEMA = Schema(tuple(Column(name, ColumnKind.NUMERIC) for name in NAMES), "clas
 
 def learned(task: TaskConfig, steps: int) -> ModelState:
     """What a learner makes of some rows: the version that is to be served."""
-    model = ModelConfig(hidden=[8])
+    model = ModelConfig(kind="mlp", hidden=[8])
     learner = Learner(model, LearnersConfig().optimizer, task, 3, seed=1)
     rng = np.random.default_rng(0)
     for _ in range(steps):
@@ -39,7 +39,7 @@ def learned(task: TaskConfig, steps: int) -> ModelState:
 
 
 def blueprint(task: TaskConfig) -> Blueprint:
-    return Blueprint(SCHEMA, task, ModelConfig(hidden=[8]), 3, 1)
+    return Blueprint(SCHEMA, task, ModelConfig(kind="mlp", hidden=[8]), 3, 1)
 
 
 def instances(rows: int) -> list[dict[str, float]]:
@@ -63,7 +63,7 @@ def test_a_reply_is_what_the_learner_would_have_predicted(kind, inline_s, monkey
         return await server.answer(instances(5), ids(5))
 
     replies = asyncio.run(serve())
-    learner = Learner(ModelConfig(hidden=[8]), LearnersConfig().optimizer, task, 3, seed=1)
+    learner = Learner(ModelConfig(kind="mlp", hidden=[8]), LearnersConfig().optimizer, task, 3, seed=1)
     learner.load(state)
     answer = learner.predict(np.array([list(each.values()) for each in instances(5)], np.float32))
     assert [reply.request_id for reply in replies] == ids(5) and {reply.version for reply in replies} == {30}
