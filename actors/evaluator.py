@@ -19,16 +19,19 @@ from actors.learning.drift.detector import make_detector
 from actors.learning.drift.error_scale import ErrorScale
 from actors.learning.drift.signal import Signal
 from actors.learning.gate.gate import Decision
+from actors.learning.gate.measurements import Measurements
 from actors.learning.labels import FEEDBACK
 from actors.learning.part import Tree
 from actors.learning.prequential import ClassificationScore, FeedbackScore, RegressionScore
 from actors.learning.promotion import PromotionConfig
+from actors.learning.regime_memory import RegimeStatus
 from actors.learning.schema import LabelType
 from actors.learning.state import ModelState
 from actors.learning.task import TaskConfig, TaskKind
 from actors.prediction_join import Columns, PredictionJoin
 from actors.predictions_file import PredictionsFile
-from actors.records import Predictions, RoundBatch
+from actors.records import Predictions, RoundBatch, Rows
+from actors.regime_watch import RegimeWatch
 from actors.release_desk import Blueprint
 from actors.version_trial import VersionTrial
 
@@ -61,6 +64,7 @@ class Observation:
     decisions: tuple[Decision, ...] = ()  # of the gate, in this call
     evidence: Mapping[str, Any] | None = None  # the gate's status, where it decides
     role_scores: Mapping[str, float] = field(default_factory=dict)  # of production and shadow, over the last 1,000 rows
+    regimes: RegimeStatus = field(default_factory=RegimeStatus)
 
 
 class Evaluator:
@@ -82,6 +86,8 @@ class Evaluator:
         torch.set_num_threads(1)
         self._has_begun = False
         self._trial = VersionTrial(*trial_of) if trial_of else None
+        self._regimes = RegimeWatch(trial_of[0], trial_of[1].regimes) if trial_of else None
+        self._examined: ModelState | None = None  # the shadow that the gate examines
         self._task = task
         self._classes: tuple[Any, ...] = ()
         self._join = PredictionJoin()
@@ -112,17 +118,44 @@ class Evaluator:
         self._write(self._join.take_overflow())
         self._alarms.extend(alarms)
         self._alarm_count += len(alarms)
-        score, trial = self._score, self._trial
+        score, trial, regimes = self._score, self._trial, self._regimes
         seen = Observation(score.rows, score.metric, score.recent, score.overall, tuple(alarms))
-        if trial is None:
+        if trial is None or regimes is None:
             return seen
-        return replace(seen, decisions=tuple(trial.judge()), evidence=trial.evidence(), role_scores=trial.scores())
+        labelled = batch.train if batch is not None else Rows.none()
+        if regimes.saw(labelled, [alarm.row for alarm in alarms]):
+            self._measure_forgetting()
+        decisions = tuple(trial.judge())
+        return replace(
+            seen, decisions=decisions, evidence=trial.evidence(), role_scores=trial.scores(), regimes=regimes.status()
+        )
 
     def compare(self, is_judged: bool, production: ModelState | None, shadow: ModelState | None) -> None:
         """From the next round on these two are compared, and judged by the gate where `is_judged`; None: nobody is."""
         self._check_begun()
         assert self._trial is not None
         self._trial.pair(production, shadow, is_judged=is_judged)
+        self._examined = shadow if is_judged else None
+        self._measure_forgetting()
+
+    def recall(self, head: ModelState) -> None:
+        """Scores the head on the past regimes."""
+        self._check_begun()
+        assert self._regimes is not None
+        self._regimes.score(head)
+
+    def measure(self, found: Measurements) -> None:
+        """What the replicas have measured of the shadow."""
+        self._check_begun()
+        assert self._trial is not None
+        self._trial.measure(found)
+
+    def _measure_forgetting(self) -> None:
+        """Of the shadow that is examined, where there is a past that it could have forgotten."""
+        if self._examined is None or self._regimes is None or self._trial is None or not self._regimes.status().count:
+            return
+        version, forgetting = self._examined.version, self._regimes.score(self._examined).forgetting
+        self._trial.measure(Measurements(version, forgetting=forgetting))
 
     def summary(self) -> dict[str, Any]:
         """The scores so far as JSON: `prequential` over all rows, `recent` over the last 1,000, `drift` the last 1,000."""
@@ -137,6 +170,7 @@ class Evaluator:
                 for alarm in self._alarms
             ],
             "drift_events": self._alarm_count,
+            "regimes": self._regimes.to_json() if self._regimes else None,
             "rows": {
                 "tested": join.accepted_predictions,
                 "scored": self._score.rows,
@@ -160,6 +194,7 @@ class Evaluator:
             "alarms": [[alarm.row, alarm.detector, str(alarm.signal)] for alarm in self._alarms],
             "alarm_count": self._alarm_count,
             "trial": self._trial.to_state() if self._trial else None,
+            "regimes": self._regimes.to_state() if self._regimes else None,
         }
 
     def begin(self, state: Tree | None = None) -> None:
@@ -181,6 +216,8 @@ class Evaluator:
         self._alarm_count = state["alarm_count"]
         if self._trial is not None and state["trial"] is not None:
             self._trial.restore(state["trial"])
+        if self._regimes is not None and state.get("regimes") is not None:  # versions of earlier releases have none
+            self._regimes.restore(state["regimes"])
 
     def finish(self) -> None:
         """Writes what still waits, without a label, and closes the predictions file. The scores stay as they are."""

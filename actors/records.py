@@ -34,6 +34,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.row_N)
 
+    @classmethod
+    def none(cls) -> "Rows":
+        return cls(np.empty(0, np.int64), np.empty((0, 0), np.float32), None)
+
 
 @dataclass(frozen=True, slots=True)
 class StreamDescription:

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from actors.audit_log import AuditLog
 from actors.errors import NotFollowedError, UnknownVersionError
+from actors.event_journal import Event, EventJournal
 from actors.learning.gate.gate import Decision, Verdict
 from actors.learning.models.config import ModelConfig
 from actors.learning.promotion import Aliases, PromotionConfig
@@ -23,9 +25,13 @@ from actors.learning.task import TaskConfig, TaskKind
 
 _ALIVE_S = 3.0  # a replica asks at least once a second,
 _TAKING_OVER_S = 10.0  # unless it has a version to take over
-_EVENTS = 1_000
 _UNSERVED = 1_000  # versions whose freshness is still to be measured
-_KINDS = {Verdict.PROMOTE: "promoted", Verdict.ROLL_BACK: "rolled_back", Verdict.REJECT: "rejected"}
+_KINDS = {
+    Verdict.PROMOTE: "promoted",
+    Verdict.ROLL_BACK: "rolled_back",
+    Verdict.REJECT: "rejected",
+    Verdict.REPIN: "repinned",
+}
 PRODUCTION, SHADOW = "production", "shadow"
 WAITING_GROUP = "waiting"  # the threads on which questions wait
 ARCHIVE_GROUP = "archive"  # the thread on which versions are written
@@ -76,6 +82,7 @@ class ReplicaReport:
     node: str
     version: int | None = None
     counts: Mapping[str, float] = field(default_factory=dict)
+    latency_ms: float | None = None  # the 95th percentile of a single request's own time with that version
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +92,6 @@ class Moved:
     production: int
     previous: int | None
     effective_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something worth telling: `promoted`, `rolled_back`, `drift`, ..."""
-
-    id: int  # ascending, over restarts too
-    time: float  # seconds since 1970, UTC
-    kind: str
-    data: Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -107,7 +104,8 @@ class _Follower:
 class ReleaseDesk:
     """`share(state)` makes a state cheap to hand to many; `clock` is the time of day, `serves` whether there are replicas.
 
-    `audit` writes down a move, `fetch` finds a version that is not at hand any more.
+    `audit` is where moves and events are written down, and the latest come back from; `fetch` finds a version that is not at
+    hand any more.
     """
 
     def __init__(
@@ -118,10 +116,10 @@ class ReleaseDesk:
         clock: Callable[[], float],
         *,
         serves: bool,
-        audit: Callable[[Mapping[str, Any]], None] = lambda entry: None,
+        audit: AuditLog | None = None,
         fetch: Callable[[int], ModelState | None] = lambda version: None,
     ) -> None:
-        self._audit, self._fetch = audit, fetch
+        self._fetch = fetch
         self._config, self.blueprint, self._share, self._clock, self._serves = config, blueprint, share, clock, serves
         self._changed = threading.Condition()
         self._epoch = f"{clock():.6f}"
@@ -129,8 +127,7 @@ class ReleaseDesk:
         self._kept: OrderedDict[int, ModelState] = OrderedDict()
         self._shared: dict[int, Any] = {}
         self._followers: dict[str, _Follower] = {}
-        self._events: deque[Event] = deque(maxlen=_EVENTS)
-        self._event_id = int(clock() * 1000)
+        self._journal = EventJournal(audit, clock)
         self._unserved: deque[tuple[int, float]] = deque(maxlen=_UNSERVED)
         self._freshness_s: deque[float] = deque(maxlen=_UNSERVED)
         self.aliases = Aliases()
@@ -140,11 +137,12 @@ class ReleaseDesk:
 
     def resume(self, aliases: Aliases, states: Sequence[ModelState]) -> None:
         """After a restart: the aliases as they were, and the versions that are still at hand."""
+        there = {state.version: state for state in states}
+        for version in set(filter(None, aliases.names().values())) - there.keys():
+            self._take_in(self._fetch(version))
         with self._changed:
-            for state in sorted(states, key=lambda s: s.version):
+            for _, state in sorted(there.items()):
                 self._kept[state.version] = state
-            for version in aliases.names().values():
-                self._at_hand(version)
             self._set(aliases)
 
     def committed(self, state: ModelState, arrived_at: float | None) -> None:
@@ -181,29 +179,30 @@ class ReleaseDesk:
                 "shadow": decision.candidate,
                 "reason": decision.reason,
                 "by": "gate",
+                "held": False,
             }
-            kind = _KINDS.get(decision.verdict)
+            kind = _KINDS[decision.verdict]
             if kind in self.moves:
-                self._audit({"time": self._clock(), "kind": kind, **data})
                 self.moves[kind] += 1
+            self._journal.tell([(kind, data)])
             self._set(aliases)
-            self._tell(kind or str(decision.verdict), data)
 
     def _move(self, version: int | None, kind: str, reason: str, by: str, timeout_s: float) -> Moved:
         started = time.monotonic()
+        target = self._target(version, kind)
+        fetched = None if target in self.kept else self._fetch(target)  # not under the lock: replicas do not wait for storage
         with self._changed:
-            otherwise = self.aliases.shadow if kind == "promoted" else self.aliases.previous
-            target = otherwise if version is None else version
-            if target is None or not self._at_hand(target):
+            self._take_in(fetched)
+            if target not in self._kept:
                 raise UnknownVersionError(self._unknown(target))
             head = next(reversed(self._kept))
             before = self.aliases.production
-            data = {"version": target, "from": before, "reason": reason, "by": by}
-            self._audit({"time": self._clock(), "kind": kind, **data})
-            self.moves[kind] += 1
             aliases = self.aliases.promoted(target, head) if kind == "promoted" else self.aliases.rolled_back(target)
+            data = {"version": target, "from": before, "reason": reason, "by": by, "held": aliases.is_held}
+            self._journal.record(kind, data)
+            self.moves[kind] += 1
             self._set(aliases)
-            self._tell(kind, data)
+            self._drop_old()
             place = Place(self._epoch, self._serial[PRODUCTION])
             if not self._changed.wait_for(lambda: not self._behind(place), timeout_s):
                 late = ", ".join(f.report.name for f in self._behind(place))
@@ -213,18 +212,25 @@ class ReleaseDesk:
                 )
             return Moved(target, aliases.previous, 1000 * (time.monotonic() - started))
 
-    def _at_hand(self, version: int | None) -> bool:
-        if version is None or version in self._kept:
-            return version is not None
-        state = self._fetch(version)
-        if state is not None:
-            self._kept[version] = state
-            self._kept.move_to_end(version, last=False)
-        return state is not None
+    def _target(self, version: int | None, kind: str) -> int:
+        """The version that is meant where none is named: the head, or the one before."""
+        if version is not None:
+            return version
+        with self._changed:
+            found = next(reversed(self._kept), None) if kind == "promoted" else self.aliases.previous
+            if found is None:
+                what = "version yet" if kind == "promoted" else "previous version to roll back to; name a version"
+                raise UnknownVersionError(f"there is no {what}")
+            return found
 
-    def _unknown(self, target: int | None) -> str:
-        if target is None:
-            return "there is no previous version to roll back to; name a version"
+    def _take_in(self, state: ModelState | None) -> None:
+        """One from storage is older than those at hand: the first to be dropped again once no alias names it."""
+        with self._changed:
+            if state is not None and state.version not in self._kept:
+                self._kept[state.version] = state
+                self._kept.move_to_end(state.version, last=False)
+
+    def _unknown(self, target: int) -> str:
         if not self._kept:
             return f"version {target} is not kept: there is no version yet"
         return (
@@ -243,9 +249,10 @@ class ReleaseDesk:
 
     def _drop_old(self) -> None:
         named = set(self.aliases.names().values())
+        older = list(self._kept)[: -self._config.keep_versions]
         for version in list(self._kept)[:-2]:
-            within = len(self._kept) <= self._config.keep_versions and self._kept_bytes() <= self._config.keep_bytes
-            if not within and version not in named:
+            is_surplus = version in older or self._kept_bytes() > self._config.keep_bytes
+            if is_surplus and version not in named:
                 del self._kept[version]
         for version in self._shared.keys() - named:
             del self._shared[version]
@@ -280,13 +287,21 @@ class ReleaseDesk:
         """Events with a larger id, as soon as there are any; none after `timeout_s`."""
         with self._changed:
             follower = self._followers[report.name] = _Follower(report, None, time.monotonic() + timeout_s + _ALIVE_S)
-            self._changed.wait_for(lambda: self._event_id > after and bool(self._events), timeout_s)
+            self._changed.wait_for(lambda: self._journal.newest > after, timeout_s)
             follower.alive_until = time.monotonic() + _ALIVE_S
-            return [event for event in self._events if event.id > after]
+            return self._journal.after(after)
 
-    def tell(self, kind: str, data: Mapping[str, Any]) -> None:
+    def tell(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """What has happened elsewhere, by kind."""
+        self._journal.tell(events)
         with self._changed:
-            self._tell(kind, data)
+            self._changed.notify_all()
+
+    @property
+    def moved_to(self) -> set[int]:
+        """The versions that production was moved to, by hand or by the gate: the latest moves, of earlier runs too."""
+        with self._changed:
+            return self._journal.moved_to
 
     def reports(self) -> tuple[tuple[ReplicaReport, bool], ...]:
         """Every serving actor that has asked, and whether it is alive."""
@@ -338,8 +353,3 @@ class ReleaseDesk:
     def _note_served(self, version: int | None) -> None:
         while version is not None and self._unserved and self._unserved[0][0] <= version:
             self._freshness_s.append(max(0.0, self._clock() - self._unserved.popleft()[1]))
-
-    def _tell(self, kind: str, data: Mapping[str, Any]) -> None:
-        self._event_id += 1
-        self._events.append(Event(self._event_id, self._clock(), kind, dict(data)))
-        self._changed.notify_all()

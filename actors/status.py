@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from actors.learning.regime_memory import RegimeStatus
+
 
 class RunState(StrEnum):
     STARTING = "starting"
@@ -62,12 +64,13 @@ class EvidenceStatus:
     e_needed: float | None = None
     reasons: tuple[str, ...] = ()
     last: Mapping[str, str] | None = None
+    measured: Mapping[str, float | None] | None = None  # 95th percentiles of the replicas' latency, the shadow's forgetting
 
     @classmethod
     def of(cls, gate: Mapping[str, Any] | None) -> "EvidenceStatus":
         if gate is None:
             return cls()
-        known = {name: gate[name] for name in ("e_value", "labels", "decision", "phase", "e_needed", "last")}
+        known = {name: gate[name] for name in ("e_value", "labels", "decision", "phase", "e_needed", "last", "measured")}
         return cls(**known, reasons=tuple(gate["reasons"]))
 
 
@@ -118,6 +121,7 @@ class Snapshot:
     head: int | None = None
     drift: DriftStatus = field(default_factory=DriftStatus)
     evidence: EvidenceStatus = field(default_factory=EvidenceStatus)
+    regimes: RegimeStatus = field(default_factory=RegimeStatus)
     feedback: FeedbackStatus = field(default_factory=FeedbackStatus)
     freshness_s: FreshnessStatus = field(default_factory=FreshnessStatus)
     actors: tuple[ActorHealth, ...] = ()

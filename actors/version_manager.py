@@ -8,14 +8,16 @@ versions to storage, and deletes old ones.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from actors.audit_log import AuditLog
+from actors.catalogue import Catalogue, Document, by_version
 from actors.durable import Cut, commit, model_of
 from actors.errors import DamagedVersionError, LearningError, LostPlaceError
+from actors.event_journal import Event
 from actors.learning.consolidation import ConsolidationConfig, Contribution, consolidate, refusal
 from actors.learning.gate.gate import Decision
 from actors.learning.part import Tree
@@ -24,11 +26,11 @@ from actors.learning.retention import VersionsConfig, kept
 from actors.learning.state import LocalChange, ModelState
 from actors.learning.versioning import ContributionRecord, Outcome, RowCounts, VersionHistory, VersionRecord
 from actors.records import Receipt, RoundHeader
-from actors.release_desk import Blueprint, Event, Moved, Place, Release, ReleaseDesk, ReplicaReport
+from actors.release_desk import Blueprint, Moved, Place, Release, ReleaseDesk, ReplicaReport
 from actors.status import MetricFamily, Snapshot
 from actors.version_store import Manifest, VersionStore
 
-_REMEMBERED_MOVES = 1_000  # of production by hand, whose versions are kept
+_SURPLUS = 16  # durable versions are a sixteenth more than are to be kept, at most
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +83,12 @@ class VersionManager:
         versions: VersionsConfig,
     ) -> None:
         self._config, self._shards, self._clock, self._versions = config, shards, clock, versions
-        self._store, self._audit = VersionStore(storage), AuditLog(storage)
+        self._store = VersionStore(storage)
+        self._catalogue = Catalogue(VersionStore(storage))  # with a store of its own: it reads on other threads
         self._created_at: dict[int, float] | None = None  # of the durable versions
+        self._kept_last = 0  # of them, when they were gone through
         self._history = VersionHistory(config.max_staleness)
-        self._desk = ReleaseDesk(promotion, blueprint, share, clock, serves=serves, audit=self._audit.append, fetch=self._fetch)
+        self._desk = ReleaseDesk(promotion, blueprint, share, clock, serves=serves, audit=AuditLog(storage), fetch=self._fetch)
         head = blueprint.empty_state()
         self._states: dict[int, ModelState] = {head.version: head}
         self._status: Snapshot | None = None
@@ -189,22 +193,26 @@ class VersionManager:
         named = {cut.aliases.production, cut.aliases.previous} - {None, head.version}
         states = [state for version in sorted(filter(None, named)) if (state := self._desk.state(version)) is not None]
         manifest = commit(self._store, cut, self._clock(), head, states, evaluator, replays)
-        self._sweep(manifest)
+        self._sweep(manifest, _best_on_regimes(evaluator))
         return manifest
 
-    def _sweep(self, newest: Manifest) -> None:
+    def _sweep(self, newest: Manifest, best: Collection[int]) -> None:
         if self._created_at is None:
             self._created_at = {}
             for version in self._store.versions():
                 with suppress(DamagedVersionError):
                     self._created_at[version] = self._store.manifest(version).created_at
         self._created_at[newest.version] = newest.created_at
-        moves = {entry.get("version") for entry in self._audit.read(_REMEMBERED_MOVES)}
-        named = {version for version in (*self._desk.aliases.names().values(), *moves) if version is not None}
-        keep = kept(self._created_at, self._versions, self._clock(), named)
+        if len(self._created_at) <= self._kept_last + self._kept_last // _SURPLUS:
+            return  # what is kept is gone through now and then, lest a commit take longer the more there is
+        # Of a version that was best on a past regime and is not durable itself, the durable one before it is kept.
+        before = [max((v for v in self._created_at if v <= version), default=None) for version in best]
+        named = {version for version in (*self._desk.aliases.names().values(), *before) if version is not None}
+        keep = kept(self._created_at, self._versions, self._clock(), named | self._desk.moved_to)
         if len(keep) < len(self._created_at):
             self._store.sweep(keep)
             self._created_at = {version: self._created_at[version] for version in keep}
+        self._kept_last = len(keep)
 
     def _fetch(self, version: int) -> ModelState | None:
         """A durable version, None where there is none or it is damaged."""
@@ -223,13 +231,6 @@ class VersionManager:
     def state(self, version: int) -> ModelState | None:
         """A version that is kept."""
         return self._desk.state(version)
-
-    def records(self, newest: int) -> tuple[VersionRecord, ...]:
-        """The newest versions' records, oldest of them first."""
-        return self._history.records()[-newest:]
-
-    def record(self, version: int) -> VersionRecord | None:
-        return next((record for record in self._history.records() if record.version == version), None)
 
     def counts(self, version: int = 0) -> RowCounts:
         """Of everything up to the head, `version`. Raises LostPlaceError as `commit`."""
@@ -265,6 +266,43 @@ class VersionManager:
 
     # --- where replicas and people wait: to be called on threads of their own
 
+    def versions(self, newest: int, below: int | None = None) -> list[Document]:
+        """The newest, newest first; `below`: of those with smaller numbers. This run's, and the durable ones."""
+        records = {r.version: r for r in self._history.records() if below is None or r.version < below}
+        durable = set(self._catalogue.versions(below))
+        names = by_version(self.aliases().names())
+        return [
+            {
+                **(asdict(records[version]) if version in records else self._catalogue.summary(version)),
+                "is_durable": version in durable,
+                "aliases": names.get(version, []),
+            }
+            for version in sorted(records.keys() | durable, reverse=True)[:newest]
+        ]
+
+    def version(self, number: int) -> Document | None:
+        """What is known of it; `durable` is its manifest, where it has one. None where there is no such version any more."""
+        record = next((record for record in self._history.records() if record.version == number), None)
+        durable = self._manifest_of(number)
+        if record is not None:
+            found = asdict(record)
+        elif durable is not None:
+            found = self._catalogue.summary(number)
+        elif (state := self._desk.state(number)) is not None:  # an alias names it, and it was never durable by itself
+            found = {"version": number, "rows": state.rows, "digest": state.digest()}
+        else:
+            return None
+        names = by_version(self.aliases().names()).get(number, [])
+        return {**found, "is_durable": durable is not None, "aliases": names, "durable": durable}
+
+    def _manifest_of(self, number: int) -> Document | None:
+        try:
+            return self._catalogue.whole(number)
+        except DamagedVersionError as error:
+            if number in self._catalogue.versions():
+                logger.warning("%s", error)
+            return None
+
     def wait_release(self, report: ReplicaReport, have: Place | None, timeout_s: float) -> Release | None:
         return self._desk.wait_release(report, have, timeout_s)
 
@@ -280,8 +318,13 @@ class VersionManager:
     def decide(self, decision: Decision) -> None:
         self._desk.decide(decision)
 
-    def tell(self, kind: str, data: Mapping[str, Any]) -> None:
-        self._desk.tell(kind, data)
+    def tell(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        self._desk.tell(events)
+
+
+def _best_on_regimes(evaluator: Tree) -> list[int]:
+    past = (evaluator.get("regimes") or {}).get("past", ())
+    return [regime["best_version"] for regime in past if regime["best_version"] is not None]
 
 
 def _record(receipt: Receipt) -> ContributionRecord:

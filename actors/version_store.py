@@ -88,7 +88,7 @@ class VersionStore:
         self._files, root = open_storage(storage)
         self._root = f"{root}/{_FOLDER}"
         self._is_local = isinstance(self._files, fs.LocalFileSystem)
-        self._owners: dict[int, set[int]] = {}  # of versions whose manifests have been read: they never change
+        self._owners: dict[int, tuple[int, ...]] = {}  # of versions whose manifests have been read: they never change
 
     # --- write
 
@@ -151,11 +151,11 @@ class VersionStore:
             for version in keep:
                 try:
                     if version not in self._owners:
-                        self._owners[version] = self.manifest(version).owners
+                        self._owners[version] = tuple(self.manifest(version).owners)
                 except DamagedVersionError:
                     logger.warning("version %d is damaged, and what it needs cannot be told: nothing is deleted", version)
                     return 0
-                needed |= self._owners[version]
+                needed.update(self._owners[version])
             versions = set(self.versions())
             for version in versions - needed:  # without its manifest a folder is no version
                 folder = self._folder(version)

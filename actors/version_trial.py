@@ -13,6 +13,7 @@ import numpy as np
 
 from actors.learning.gate.gate import Decision, Gate
 from actors.learning.gate.losses import RelativeLoss, expected_code, feedback_loss, zero_one_loss
+from actors.learning.gate.measurements import Measurements
 from actors.learning.gate.rows import PairedRows, VersionScores
 from actors.learning.labels import codes_of
 from actors.learning.model_kinds import Reader, make_reader
@@ -45,6 +46,8 @@ class VersionTrial:
         self._join = PredictionJoin()
         self._relative = RelativeLoss(power=2 if blueprint.task.loss == "squared" else 1)
         self._messages = 0
+        self._measured = Measurements(shadow=0)  # of the shadow, until there is another
+        self._has_news = False  # that the gate has not been told
         self._recent: dict[str, np.ndarray] = {
             role: np.empty(0) for role in _ROLES
         }  # a score of each row, as the metric is read
@@ -60,6 +63,14 @@ class VersionTrial:
         self._contenders = {role: known.get(state.version) or self._contender(state) for role, state in states.items()}
         if is_judged:
             self._gate.examine(production.version, shadow.version)
+            self._has_news = True
+
+    def measure(self, found: Measurements) -> None:
+        """The newest that is known of a shadow besides its answers; what is not known now is as it was."""
+        if self._measured.shadow == found.shadow:
+            known = zip(self._measured.to_state(), found.to_state(), strict=True)
+            found = Measurements(*(before if now is None else now for before, now in known))
+        self._measured, self._has_news = found, True
 
     def predict(self, rows: Rows) -> None:
         if not self._contenders or not len(rows):
@@ -84,7 +95,10 @@ class VersionTrial:
             self._join.add_labels(row_N, y_N)
 
     def judge(self) -> list[Decision]:
-        """What the labels that have come decide."""
+        """What the labels that have come decide, and what has been measured."""
+        if self._is_judged and self._has_news:
+            self._gate.measure(self._measured)
+            self._has_news = False
         joined = self._join.take()
         rows = len(joined["row"])
         if not rows:
@@ -118,6 +132,7 @@ class VersionTrial:
             "join": self._join.to_state(),
             "relative": self._relative.to_state(),
             "messages": self._messages,
+            "measured": self._measured.to_state(),
             "recent": dict(self._recent),
         }
 
@@ -127,6 +142,8 @@ class VersionTrial:
         self._join.restore(state["join"])
         self._relative.restore(state["relative"])
         self._messages, self._recent = state["messages"], dict(state["recent"])
+        if "measured" in state:  # versions of earlier releases have none
+            self._measured = Measurements.from_state(state["measured"])
 
     def _contender(self, state: ModelState) -> Contender:
         b = self._blueprint

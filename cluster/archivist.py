@@ -51,6 +51,7 @@ class Archivist:
         self._is_whole_needed = True
         self._last = time.monotonic()
         self._not_before = 0.0
+        self.trigger = "time"  # what the next version is made durable for: rows, time, or the end of the run
 
     def is_due(self, version: int, rows: int) -> bool:
         """Whether the head, `version`, is to be made durable now; `rows` it has learned."""
@@ -64,7 +65,9 @@ class Archivist:
         if version == known or self._writing is not None or now < self._not_before:
             return False
         versions = self._config.versions
-        return rows - known_rows >= versions.commit_rows or now - self._last >= versions.commit_every_s
+        is_full, is_late = rows - known_rows >= versions.commit_rows, now - self._last >= versions.commit_every_s
+        self.trigger = "rows" if is_full else "time"
+        return is_full or is_late
 
     def commit(
         self,
@@ -80,6 +83,7 @@ class Archivist:
         about = {
             "rows": rows,
             "scores": scores,
+            "trigger": self.trigger,
             "lineage": self._lineage(history),
             "aliases": aliases.names(),
             "excluded": [[offsets.partition, offsets.start, offsets.stop] for offsets in place[1].excluded],

@@ -1,6 +1,6 @@
 """`perennial bisect`: the first durable version that made the score on a file worse, in O(log n) evaluations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from actors.catalogue import Document
 from actors.durable import model_of
 from actors.errors import ConfigError, DamagedVersionError, InputUnusableError, UnknownVersionError
+from actors.initial_weights import initial_weights
 from actors.learning.encoding import RowEncoder
 from actors.learning.model_kinds import make_reader
+from actors.learning.models.config import ModelConfig
 from actors.learning.schema import Schema
 from actors.learning.task import TaskConfig, TaskKind
 from actors.sources.config import SourceKind
@@ -21,7 +24,7 @@ from actors.sources.validation import RowValidator
 from actors.storage import shown
 from actors.version_store import Manifest, VersionStore
 from cluster.config import PerennialConfig
-from cluster.history import Document, lines_of_lineage
+from cluster.history import lines_of_lineage
 
 _MOST_ROWS = 100_000
 
@@ -34,6 +37,7 @@ class Examination:
     config: PerennialConfig
     x_ND: np.ndarray
     labels: list[Any] | np.ndarray
+    initial: Mapping[str, np.ndarray] | None  # what is frozen is not in the versions
     scores: dict[int, float] = field(default_factory=dict)
 
     @property
@@ -52,7 +56,7 @@ class Examination:
     def _score(self, manifest: Manifest) -> float:
         state = model_of(self.store, manifest)
         c = self.config
-        reader = make_reader(c.model, c.task, self.x_ND.shape[1], seed=c.seed)
+        reader = make_reader(c.model, c.task, self.x_ND.shape[1], seed=c.seed, initial=self.initial)
         reader.load(state)
         answer = reader.predict(self.x_ND)
         if answer.value_N is not None:
@@ -89,8 +93,10 @@ def bisect(config: PerennialConfig, data: Path, threshold: float | None, good: i
         raise UnknownVersionError(
             f"there are {len(versions)} durable versions to look through in {shown(config.storage)}, wanted 2 or more"
         )
-    schema = Schema.from_json(dict(store.manifest(versions[-1]).about["schema"]))
-    examination = Examination(store, config, *_rows_of(data, config, schema))
+    about = store.manifest(versions[-1]).about  # of what was learned, whatever the configuration says now
+    schema, task = Schema.from_json(dict(about["schema"])), TaskConfig.model_validate(about["task"])
+    config = config.model_copy(update={"task": task, "model": ModelConfig.model_validate(about["model"])})
+    examination = Examination(store, config, *_rows_of(data, config, schema), initial_weights(config.model))
     at_good, at_bad = examination.score(versions[0]), examination.score(versions[-1])
     sign = -1 if examination.metric == "mae" else 1
     wanted = (at_good + at_bad) / 2 if threshold is None else sign * threshold

@@ -111,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
     log.add_argument("--newest", type=_count, default=20, metavar="N", help="how many (%(default)d)")
     log.add_argument("--json", action="store_true", help="print one JSON document")
 
+    events = command("events", "List what has happened: moves of production, drift, restarts; of earlier runs, too.", _events)
+    _configuration(events)
+    events.add_argument("--newest", type=_count, default=20, metavar="N", help="how many (%(default)d)")
+    events.add_argument("--kind", dest="kinds", action="append", default=[], metavar="KIND", help="only these; may be repeated")
+    events.add_argument("--json", action="store_true", help="print one JSON document")
+
     show = command("show", "Show one durable version: what it learned, how it scored, what it is made of.", _show)
     _configuration(show)
     show.add_argument("version", type=_count, metavar="V", help="number of the version")
@@ -154,6 +160,14 @@ def _parser() -> argparse.ArgumentParser:
     rollback.add_argument("version", type=int, nargs="?", metavar="V", help="number of the version")
     rollback.add_argument("--reason", default="", help="kept with the move")
 
+    export = command("export", "Write a durable version as one file that answers without this project.", _export)
+    _configuration(export)
+    export.add_argument(
+        "version", type=_version_or_name, metavar="V", help="number of the version, or head, production, shadow, previous"
+    )
+    export.add_argument("--format", required=True, choices=("safetensors", "torchscript", "onnx"), help="what to write")
+    export.add_argument("--out", type=Path, required=True, metavar="PATH", help="the file")
+
     config = command("config", "Print the configuration in force: every key with its meaning, type, unit and default.", _config)
     _configuration(config)
     shape = config.add_mutually_exclusive_group()
@@ -179,6 +193,16 @@ def _version_or_head(text: str) -> int | None:
         return None
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"got {text!r}, wanted the number of a version, or head")
+    return int(text)
+
+
+def _version_or_name(text: str) -> int | str:
+    """As durable versions know the aliases."""
+    names = ("head", "production", "shadow", "previous")
+    if text in names:
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, wanted the number of a version, or {', '.join(names)}")
     return int(text)
 
 
@@ -293,6 +317,12 @@ def _log(options: argparse.Namespace) -> int:
     return _tell(options, log(config_of(options), options.newest), print_log)
 
 
+def _events(options: argparse.Namespace) -> int:
+    from cluster.history import events, print_events
+
+    return _tell(options, events(config_of(options), options.newest, options.kinds), print_events)
+
+
 def _show(options: argparse.Namespace) -> int:
     from cluster.history import print_version, show
 
@@ -351,6 +381,15 @@ def _move(method: str, options: argparse.Namespace) -> int:
     moved = move_production(config.ray.address, config, method, options.version, options.reason)
     before = "" if moved.previous is None else f"; before it was version {moved.previous}"
     print(f"production is version {moved.production}, on every replica within {moved.effective_ms:.0f} ms{before}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from cluster.export import export
+
+    made = export(config_of(options), options.version, options.format, options.out)
+    features = f"{made.inputs} encoded features to {made.outputs} outputs"
+    print(f"version {made.version} is in {made.path}: {features}, {made.nbytes:,} bytes")
     return 0
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,19 @@ def refuse_taken_name(name: str) -> None:
                 "storage, or end the other (`perennial stop`)"
             )
         time.sleep(0.2)
+
+
+def await_gone(name: str, actors: Sequence[str]) -> None:
+    """Waits until actors that were ended have left their names to others of the system called `name`."""
+    from ray.util import list_named_actors
+
+    from cluster.launch import namespace_of
+
+    deadline, space = time.monotonic() + _CALL_TIMEOUT_S, namespace_of(name)
+    while any(a["namespace"] == space and a["name"] in actors for a in list_named_actors(all_namespaces=True)):
+        if time.monotonic() > deadline:
+            raise LearningError(f"actors of system {name!r} do not end: {', '.join(actors)}")
+        time.sleep(0.1)
 
 
 def _unreachable(address: str, error: Exception) -> str:

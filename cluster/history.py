@@ -1,6 +1,7 @@
 """`perennial log`, `show` and `diff`: the durable versions in storage, whether a system runs or not."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,57 +10,63 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.audit_log import AuditLog
-from actors.durable import RUN, model_of
-from actors.errors import DamagedVersionError, UnknownVersionError
+from actors.catalogue import Catalogue, Document, summary_of
+from actors.durable import EVALUATOR, RUN, model_of
+from actors.errors import UnknownVersionError
+from actors.event_journal import MOVES, events_of
+from actors.initial_weights import initial_weights
 from actors.learning.lineage import OffsetSet
+from actors.learning.models.config import ModelConfig
+from actors.learning.schema import Schema
 from actors.learning.state import ModelState
+from actors.learning.task import TaskConfig
+from actors.release_desk import Blueprint
 from actors.storage import shown
 from actors.version_store import Manifest, VersionStore
 from cluster.config import PerennialConfig
 
-Document = dict[str, Any]
-
 
 def log(config: PerennialConfig, newest: int) -> Document:
     """The newest durable versions, newest first, and the latest moves of production."""
-    store = VersionStore(config.storage)
-    versions = store.versions()
-    names = _names(store, versions)
-    entries: list[Document] = []
-    for version in versions[: -newest - 1 : -1]:
-        try:
-            entries.append(_summary(store.manifest(version), names))
-        except DamagedVersionError as error:
-            entries.append({"version": version, "damaged": str(error)})
-    return {"storage": shown(config.storage), "versions": entries, "moves": AuditLog(config.storage).read(newest)}
+    catalogue = Catalogue(VersionStore(config.storage))
+    names, versions = catalogue.names(), catalogue.versions()
+    entries = [{**catalogue.summary(v), "aliases": names.get(v, [])} for v in versions[: -newest - 1 : -1]]
+    return {"storage": shown(config.storage), "versions": entries, "moves": AuditLog(config.storage).read(newest, MOVES)}
+
+
+def events(config: PerennialConfig, newest: int, kinds: list[str]) -> Document:
+    """What has happened, the oldest first, in this run and the ones before it."""
+    found = events_of(AuditLog(config.storage).read(newest, kinds or None))
+    return {"storage": shown(config.storage), "events": [asdict(event) for event in found]}
 
 
 def show(config: PerennialConfig, version: int) -> Document:
     store = VersionStore(config.storage)
-    manifest = _manifest(store, config, version)
-    files = [
-        {"part": part, "version": entry.version, "name": entry.name, "bytes": entry.nbytes, "sha256": entry.sha256}
-        for part, chain in manifest.parts.items()
-        for entry in chain
-    ]
-    about = {key: value for key, value in manifest.about.items() if key != "aliases"}
-    return {**_summary(manifest, _names(store, store.versions())), **about, "files": files}
+    _manifest(store, config, version)
+    catalogue = Catalogue(store)
+    return {**catalogue.whole(version), "aliases": catalogue.names().get(version, [])}
 
 
 def diff(config: PerennialConfig, before: int, after: int) -> Document:
-    """What lies between two versions. Norms are Euclidean; `change` is that of the difference over that of `before`."""
+    """What lies between two versions. Norms are Euclidean; `change` is that of the difference over that of `before`.
+
+    `regimes` are the scores of both on the same labelled rows: the slices of the past regimes and of the present one that the
+    newer of them remembers.
+    """
     store = VersionStore(config.storage)
     old, new = (_manifest(store, config, version) for version in (before, after))
     settled = [OffsetSet.from_state(store.load(each, RUN)[0]["history"]["settled"]) for each in (old, new)]
     learned = settled[0].missing_from(settled[1])
     old_model, new_model = model_of(store, old), model_of(store, new)
     return {
-        "before": _summary(old, {}),
-        "after": _summary(new, {}),
+        "before": summary_of(old),
+        "after": summary_of(new),
         "rows": new.about["rows"] - old.about["rows"],
         "learned": [{"partition": o.partition, "start": o.start, "stop": o.stop} for o in learned],
         "classes": [each for each in new_model.classes if each not in old_model.classes],
+        "regimes": _scores_of_both(config, store, max(old, new, key=lambda each: each.version), old_model, new_model),
         "tensors": _tensor_changes(old_model, new_model),
+        "layers": _layer_changes(old_model, new_model),
         "features": _feature_changes(old_model, new_model),
     }
 
@@ -75,44 +82,57 @@ def _manifest(store: VersionStore, config: PerennialConfig, version: int) -> Man
     return store.manifest(version)
 
 
-def _names(store: VersionStore, versions: list[int]) -> dict[int, list[str]]:
-    """What the aliases of the newest whole manifest name."""
-    found: dict[int, list[str]] = {}
-    for version in reversed(versions):
-        try:
-            aliases: Mapping[str, int | None] = store.manifest(version).about["aliases"]
-        except DamagedVersionError:
-            continue
-        for name, named in aliases.items():
-            if named is not None:
-                found.setdefault(named, []).append(name)
-        break
-    return found
+def _scores_of_both(
+    config: PerennialConfig, store: VersionStore, newer: Manifest, old: ModelState, new: ModelState
+) -> list[Document]:
+    from actors.regime_watch import RegimeWatch  # and with it torch, which nobody else here waits for
+
+    memory = store.load(newer, EVALUATOR)[0].get("regimes")
+    if memory is None:  # versions of earlier releases have none
+        return []
+    about = newer.about
+    schema, task = Schema.from_json(dict(about["schema"])), TaskConfig.model_validate(about["task"])
+    model, inputs = ModelConfig.model_validate(about["model"]), len(new.features.mean_D)
+    initial = initial_weights(model) if model.freeze else None
+    watch = RegimeWatch(Blueprint(schema, task, model, inputs, config.seed, initial), config.promotion.regimes)
+    watch.restore(memory)
+    pairs = zip(watch.scores(old), watch.scores(new), strict=True)
+    return [
+        {"start": regime.start, "stop": regime.stop, "rows": len(regime.sample), "before": before, "after": after}
+        for (regime, before), (_, after) in pairs
+    ]
 
 
-def _summary(manifest: Manifest, names: Mapping[int, list[str]]) -> Document:
-    return {
-        "version": manifest.version,
-        "parent": manifest.parent,
-        "created_at": manifest.created_at,
-        "rows": manifest.about["rows"],
-        "scores": manifest.about["scores"],
-        "aliases": names.get(manifest.version, []),
-        "bytes": manifest.nbytes,
-    }
-
-
-def _tensor_changes(old: ModelState, new: ModelState) -> list[Document]:
-    before, found = old.tensors(), []
+def _moved(old: ModelState, new: ModelState) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Every tensor as it was, zeros around it where it has grown, and the difference."""
+    before, found = old.tensors(), {}
     for name, tensor in new.tensors().items():
         grown = np.zeros_like(tensor)
         if name in before:
             grown[tuple(slice(0, size) for size in before[name].shape)] = before[name]
-        norm, moved = float(np.linalg.norm(grown)), float(np.linalg.norm(tensor - grown))
-        found.append(
-            {"name": name, "shape": list(tensor.shape), "norm": norm, "moved": moved, "change": moved / norm if norm else None}
-        )
+        found[name] = (grown, tensor - grown)
     return found
+
+
+def _change(norm: float, moved: float) -> Document:
+    return {"norm": norm, "moved": moved, "change": moved / norm if norm else None}
+
+
+def _tensor_changes(old: ModelState, new: ModelState) -> list[Document]:
+    return [
+        {"name": name, "shape": list(was.shape), **_change(float(np.linalg.norm(was)), float(np.linalg.norm(moved)))}
+        for name, (was, moved) in _moved(old, new).items()
+    ]
+
+
+def _layer_changes(old: ModelState, new: ModelState) -> list[Document]:
+    """A layer's tensors together: weights and biases of one name."""
+    squares: dict[str, tuple[float, float]] = {}
+    for name, (was, moved) in _moved(old, new).items():
+        layer = name.rpartition(".")[0] or name
+        norm, move = squares.get(layer, (0.0, 0.0))
+        squares[layer] = (norm + float(np.square(was).sum()), move + float(np.square(moved).sum()))
+    return [{"name": name, **_change(norm**0.5, move**0.5)} for name, (norm, move) in squares.items()]
 
 
 def _feature_changes(old: ModelState, new: ModelState) -> Document:
@@ -133,21 +153,29 @@ def print_log(console: Console, document: Document) -> None:
         console.print(f"no version is durable in {document['storage']} yet")
         return
     table = Table(box=None, pad_edge=False)
-    for column, justify in (("version", "right"), ("made", "left"), ("rows", "right"), ("score", "right"), ("bytes", "right")):
-        table.add_column(column, justify="right" if justify == "right" else "left")
-    table.add_column("names")
+    for column in ("version", "made", "rows", "learned", "score", "bytes", "for", "names"):
+        table.add_column(column, justify="left" if column in {"made", "for", "names"} else "right")
     for entry in document["versions"]:
         if "damaged" in entry:
-            table.add_row(f"v{entry['version']}", "", "", "", "", "[red]damaged[/red]")
+            table.add_row(f"v{entry['version']}", "", "", "", "", "", "", "[red]damaged[/red]")
             continue
+        learned = sum((entry["lineage"] or {}).get("shards", {}).values())  # since the version before
         table.add_row(
-            f"v{entry['version']}", _when(entry["created_at"]), f"{entry['rows']:,}", _score(entry["scores"]),
-            f"{entry['bytes']:,}", ", ".join(entry["aliases"]),
+            f"v{entry['version']}", _when(entry["created_at"]), f"{entry['rows']:,}", f"{learned:,}", _score(entry["scores"]),
+            f"{entry['bytes']:,}", entry["trigger"] or "", ", ".join(entry["aliases"]),
         )  # fmt: skip
     console.print(table)
     for move in document["moves"][-5:]:
         reason = f": {move['reason']}" if move.get("reason") else ""
         console.print(f"{_when(move['time'])}  {move['kind']} v{move['version']} by {move['by']}{reason}", highlight=False)
+
+
+def print_events(console: Console, document: Document) -> None:
+    if not document["events"]:
+        console.print(f"nothing has happened in {document['storage']} yet")
+    for event in document["events"]:
+        data = "  ".join(f"{key}: {value}" for key, value in event["data"].items() if value not in (None, ""))
+        console.print(f"{_when(event['time'])}  {event['kind']:12} {data}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_version(console: Console, document: Document) -> None:
@@ -157,8 +185,10 @@ def print_version(console: Console, document: Document) -> None:
         f"version {document['version']}{named}, made {_when(document['created_at'])}{parent}",
         f"rows          {document['rows']:,} learned in all",
         f"score         {_score(document['scores'])} over the last 1,000 rows",
+        f"made for      {document['trigger'] or '-'}",
     ]
     lines += [*lines_of_lineage(document["lineage"]), f"digest        {document['lineage']['digest']}"]
+    lines += [f"configured    {document['config_digest']}"] if document["config_digest"] else []
     for file in document["files"]:
         where = "" if file["version"] == document["version"] else f", with v{file['version']}"
         lines.append(f"{file['part']:13} {file['bytes']:,} bytes{where}")
@@ -189,13 +219,19 @@ def print_diff(console: Console, document: Document) -> None:
     shift = document["features"]["largest_shift"]
     if shift is not None:
         console.print(f"features      means moved by {shift:.3g} standard deviations at most", highlight=False)
-    table = Table(box=None, pad_edge=False)
-    for column in ("tensor", "shape", "norm", "moved", "change"):
-        table.add_column(column, justify="left" if column == "tensor" else "right")
-    for each in document["tensors"]:
-        change = "-" if each["change"] is None else f"{each['change']:.1%}"
-        table.add_row(each["name"], "x".join(map(str, each["shape"])), f"{each['norm']:.4g}", f"{each['moved']:.4g}", change)
-    console.print(table)
+    for each in document["regimes"]:
+        where = f"on {each['rows']} rows of {each['start']:,} to {each['stop']:,}"
+        now = "  (the present regime)" if each is document["regimes"][-1] else ""
+        console.print(f"{where}: {each['before']:.4f} to {each['after']:.4f}{now}", highlight=False)
+    for title, parts in (("layer", document["layers"]), ("tensor", document["tensors"])):
+        table = Table(box=None, pad_edge=False)
+        for column in (title, "shape", "norm", "moved", "change"):
+            table.add_column(column, justify="left" if column == title else "right")
+        for each in parts:
+            change = "-" if each["change"] is None else f"{each['change']:.1%}"
+            shape = "x".join(map(str, each.get("shape", ())))
+            table.add_row(each["name"], shape, f"{each['norm']:.4g}", f"{each['moved']:.4g}", change)
+        console.print(table)
 
 
 def _when(seconds: float) -> str:

@@ -25,6 +25,7 @@ from actors.durable import Resumed
 from actors.errors import ConfigError, LearningError, PerennialError
 from actors.evaluator import Evaluator
 from actors.ingestor import Ingestor
+from actors.initial_weights import initial_weights
 from actors.label_joiner import LabelJoiner
 from actors.learner_shard import LearnerShard
 from actors.learning.schema import Schema
@@ -79,11 +80,12 @@ class System:
     writes_predictions: bool = False
     resumed: Resumed | None = None
     samples: list[ObjectRef | None] = field(default_factory=list)  # by learner shard, drawn before the run went on
+    learning: list[Member] = field(init=False)  # all but the label joiner, which serving needs, too
     members: list[Member] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.members = [self.ingestor, *self.learners, *self.replays, self.version_manager, self.evaluator]
-        self.members += [self.label_joiner] if self.label_joiner is not None else []
+        self.learning = [self.ingestor, *self.learners, *self.replays, self.version_manager, self.evaluator]
+        self.members = [*self.learning, *([self.label_joiner] if self.label_joiner is not None else [])]
 
 
 def namespace_of(name: str) -> str:
@@ -179,7 +181,7 @@ class Launcher:
         """Everything that learns, going on from `resumed`. `label_joiner` is there already where predictions are served."""
         c = self._config
         self.check_resources()
-        initial = initial_weights(c)
+        initial = initial_weights(c.model)
         ingestor = self.ingestor(resumed.schema if resumed else None)
         started(ingestor)
         stream = value_of(ingestor.handle.describe.remote(), START_TIMEOUT_S)
@@ -311,19 +313,3 @@ def journal_path(storage: str) -> Path:
     """Users' feedback; on this machine, where storage is elsewhere."""
     is_here = "://" not in storage or storage.startswith("file://")
     return local_folder(storage.removeprefix("file://") if is_here else "journal") / "journal.sqlite"
-
-
-def initial_weights(config: PerennialConfig) -> Mapping[str, np.ndarray] | None:
-    """The tensors of `model.init_from`. Raises ConfigError where they cannot be read."""
-    if config.model.init_from is None:
-        return None
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(config.model.init_from)
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(
-            f"model.init_from {config.model.init_from!r} cannot be read as safetensors ({error}): name a file that "
-            "safetensors.torch.save_file wrote."
-        ) from error

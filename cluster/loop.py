@@ -19,9 +19,12 @@ from ray import ObjectRef
 from actors.durable import EVALUATOR
 from actors.errors import LearningError
 from actors.evaluator import Observation
+from actors.learning.gate.gate import Decision, Verdict
+from actors.learning.gate.measurements import Measurements
+from actors.learning.lineage import OffsetRange, OffsetSet
 from actors.learning.promotion import Aliases, PromotionPolicy
 from actors.learning.versioning import Outcome, VersionHistory
-from actors.records import RoundHeader
+from actors.records import RoundHeader, StreamPosition
 from actors.version_manager import Commit
 from cluster.archivist import Archivist
 from cluster.calls import ATTEMPTS, DEATHS, SLICE_S, await_life, has_died, is_ready, revived, value_of
@@ -41,7 +44,7 @@ class _Observed:
     """What the evaluator was given, from a round on, as a call of its own; and its answer."""
 
     round: int
-    method: str  # observe: the labels of a round, or None, and predictions; compare: versions
+    method: str  # observe: the labels of a round, or None, and predictions; compare: versions; recall: the head; measure
     arguments: list[Any]
     answer: ObjectRef
 
@@ -59,6 +62,7 @@ class _Flight:
     observation: _Observed | None = None
     batch: ObjectRef | None = None  # whose labels the evaluator has not seen yet
     attempts: int = 0
+    is_recalled: bool = False  # its head is scored on past regimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,9 @@ class LearningLoop:
     _observations: deque[_Observed] = field(default_factory=deque)  # not taken yet
     _compared: _Observed | None = None  # the last comparison before these
     _told: tuple[bool, int | None, int | None] = (False, None, None)  # who is compared, and whether the gate decides
+    _recalled: int = 0  # how often a head has been scored on past regimes
+    _measured: Measurements | None = None  # that the evaluator knows of
+    _regretted: Decision | None = None  # the last rollback of the gate
     _observed: deque[_Observed] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_OBSERVATIONS))  # not durable yet
     _observed_round: int = -1
     _watched_since: float = 0.0
@@ -106,6 +113,7 @@ class LearningLoop:
         if resumed := self.system.resumed:
             self._history.restore(resumed.history)
             self.version, self._rows, self.aliases = self._history.head, resumed.states[-1].rows, resumed.aliases
+            self._is_recall_due(resumed.position)
         self._kept = {self.version: self._head}
         for state in self.system.resumed.states[:-1] if self.system.resumed else ():
             self._kept[state.version] = ray.put(state)
@@ -133,6 +141,7 @@ class LearningLoop:
             self.archivist.finish()
             if not self._is_cut_open:
                 return
+            self.archivist.trigger = "end"
             self._cut()
         raise LearningError(f"version {self.version} has not become durable, for roles died again and again")
 
@@ -200,6 +209,9 @@ class LearningLoop:
         flight.commit, flight.head = self._commit_of(flight.header, flight.assignments)
         self._head = flight.head
         flight.observation = self._observe(flight.header, flight.batch, flight.assignments)
+        flight.is_recalled |= self._is_recall_due(flight.header.position)
+        if flight.is_recalled:
+            self._tell_evaluator(flight.header.round, "recall", [flight.head])
 
     def _wait_for_commit(self, also: ObjectRef | None = None) -> bool:
         """True once the first flight's commit is there; False where it was interrupted: by a slice's end, or by `also`."""
@@ -320,6 +332,8 @@ class LearningLoop:
                 self._ensure_version_manager()
                 continue
             self._note(a.header, commit, self._head)
+            if self._is_recall_due(a.header.position):
+                self._tell_evaluator(a.header.round, "recall", [self._head])
             self._learn_stale_again([a], commit)
             return Landed(a.header, commit, time.monotonic() - a.sent)
         raise LearningError(f"the version manager died {ATTEMPTS} times in a row; Ray's logs tell why")
@@ -361,6 +375,36 @@ class LearningLoop:
             self.aliases = aliases
             self._tell_pair()
         return True
+
+    def _is_recall_due(self, position: StreamPosition) -> bool:
+        """Whether the head at this place is to be scored on past regimes; once for every so many rows."""
+        before = self._recalled
+        self._recalled = max(before, position.row // self.config.promotion.regimes.score_every_rows)
+        return self._recalled > before
+
+    def take_unwanted(self) -> tuple[OffsetRange, ...]:
+        """Once after every rollback of the gate that production has followed: the rows that the worse version had learned, and
+        the better had not. None where that is too long ago to be known."""
+        regretted = self._regretted
+        if regretted is None or self.aliases.production != regretted.incumbent:
+            return ()
+        self._regretted = None
+        between = range(regretted.incumbent + 1, regretted.candidate + 1)
+        records = [record for record in self._history.records() if record.version in between]
+        if len(records) < len(between):
+            logger.warning(
+                "the learner goes on as it is: what lies between versions %d and %d is not known any more",
+                regretted.incumbent, regretted.candidate,
+            )  # fmt: skip
+            return ()
+        return OffsetSet(o for record in records for each in record.contributions for o in each.trained).ranges()
+
+    def take_measurements(self, found: Measurements) -> None:
+        """What the replicas have measured; the gate is told where it examines that shadow, and of what is new to it."""
+        if self._told[0] and self._told[2] == found.shadow and found != self._measured:
+            self._measured = found
+            place = self.feed.place
+            self._tell_evaluator(place[0] if place else -1, "measure", [found])
 
     def _ensure_version_manager(self) -> None:
         """Where it has been started again, it goes on from the last version that has come back."""
@@ -415,6 +459,7 @@ class LearningLoop:
                 self._mend_evaluator(error)
                 continue
             for decision in self.observation.decisions if self.observation else ():
+                self._regretted = decision if decision.verdict is Verdict.ROLL_BACK else self._regretted
                 self.system.version_manager.handle.decide.remote(decision)
             self._observations.popleft()
 

@@ -39,6 +39,12 @@ _GAUGES = {
         "The gate's e-value of what it waits for: the shadow is better, or production worse.",
         (),
     ),
+    "perennial_regimes": ("Past regimes of the stream that are remembered.", ()),
+    "perennial_forgetting": (
+        "How far the version scored last lies below the best before it, in the mean of the past regimes, 0 to 1.",
+        (),
+    ),
+    "perennial_replica_latency_ms": ("95th percentile of a request's own time in a replica, by role.", ("version_role",)),
     "perennial_prequential_score": ("Prequential score over the last 1,000 rows.", ("metric", "version_role")),
     "perennial_version": ("Number of the version that an alias names; `head` is the newest.", ("alias",)),
     "perennial_replay_rows": ("Rows in a replay shard.", ("shard",)),

@@ -157,12 +157,20 @@ def _facts(snapshot: Snapshot, scores: Sequence[float]) -> Table:
     if evidence.e_value is not None:
         case = f"e-value {evidence.e_value:,.3g} over {_whole(evidence.labels)} labels"
         table.add_row("evidence", Text(f"{case}: {evidence.decision}" if evidence.decision else case))
+        for reason in evidence.reasons[1:]:  # the first says how the case stands
+            table.add_row("", Text(reason, style="yellow"))
     table.add_row(
         "drift",
         Text(f"{drift.events:,} alarms, last at row {_whole(drift.last_row)} by {drift.last_detector}", style="yellow")
         if drift.events
         else Text("none", style="dim"),
     )
+    past = snapshot.regimes
+    if past.count:
+        told = f"{past.count:,} past ones remembered"
+        if past.forgetting is not None:
+            told += f": {_version(past.version)} lies {past.forgetting:.4f} below the best on them"
+        table.add_row("regimes", Text(told))
     return table
 
 

@@ -39,7 +39,7 @@ def render_page(report: Document, light: Mapping[str, bytes], dark: Mapping[str,
             sections.append(_section(title, body + (_drift_table(report) if plot == "drift" else "")))
     if not report.get("drift"):
         sections.append(_section("Drift alarms", "<p>No detector alarmed.</p>"))
-    sections += [_scores(report), _rows(report), _versions(report), _learners(report), _replay(report)]
+    sections += [_regimes(report), _scores(report), _rows(report), _versions(report), _learners(report), _replay(report)]
     sections += [_freshness(report), _config(report)]
     body = "\n".join(section for section in sections if section)
     return f"""<!doctype html>
@@ -125,6 +125,26 @@ def _versions(report: Document) -> str:
     versions = {key: value for key, value in (report.get("versions") or {}).items() if not isinstance(value, (list, dict))}
     cells = [_number(value) for value in versions.values()]
     return _section("Versions", _table([key.replace("_", " ") for key in versions], [cells])) if versions else ""
+
+
+def _regimes(report: Document) -> str:
+    """What the versions have forgotten of past regimes."""
+    regimes = report.get("regimes") or {}
+    lines = [
+        [
+            f"{_number(each['start'])} to {_number(each['stop'])}",
+            _number(each["kept"]),
+            _number(each["best"]),
+            f"v{each['best_version']}" if each["best_version"] is not None else "-",
+            _number(each["latest"]),
+        ]
+        for each in regimes.get("past") or ()
+    ]
+    if not lines:
+        return ""
+    lost = regimes.get("forgetting")
+    note = f"<p>v{regimes['version']} lies {_number(lost)} below the best on them, in the mean.</p>" if lost is not None else ""
+    return _section("Past regimes", note + _table(["rows", "remembered", "best score", "of", "latest score"], lines))
 
 
 def _learners(report: Document) -> str:

@@ -1,14 +1,21 @@
 """What a run starts from: the newest whole version in storage, or nothing."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
-from actors.durable import Resumed, resumed
-from actors.errors import ConfigError
+from actors.audit_log import AuditLog
+from actors.durable import Resumed, model_of, resumed
+from actors.errors import ConfigError, DamagedVersionError
+from actors.event_journal import MOVES, Event, events_of
+from actors.learning.promotion import PromotionPolicy
 from actors.storage import shown
 from actors.version_store import Manifest, VersionStore
 from cluster.config import PerennialConfig
 
+logger = logging.getLogger(__name__)
+
+_MOST_STARTS = 1_000  # that the last move is looked for behind
 _ELSE = "set storage to another place (--set storage=...), or start anew with --fresh --force"
 
 
@@ -30,7 +37,7 @@ def start_from(config: PerennialConfig, *, fresh: bool, force: bool) -> Resumed 
     manifest, damaged = store.newest_whole()
     for version in damaged:
         store.set_aside(version)
-    return None if manifest is None else going_on_from(config, store, manifest)
+    return None if manifest is None else _caught_up(config, store, going_on_from(config, store, manifest))
 
 
 def going_on_from(config: PerennialConfig, store: VersionStore, manifest: Manifest) -> Resumed:
@@ -41,6 +48,39 @@ def going_on_from(config: PerennialConfig, store: VersionStore, manifest: Manife
     if manifest.about["optimizer"] == str(config.learners.optimizer.name):
         return found
     return replace(found, states=tuple(replace(state, optimizer={}) for state in found.states))
+
+
+def _caught_up(config: PerennialConfig, store: VersionStore, found: Resumed) -> Resumed:
+    """Production is where it was moved to last, though that was after the version was made durable."""
+    last = _last_move(config)
+    if last is None or last.data["version"] == found.aliases.production:
+        return found
+    if config.promotion.policy is PromotionPolicy.ALWAYS and not last.data["held"]:
+        return found  # it has followed the newest since
+    version = last.data["version"]
+    try:
+        there = {state.version: state for state in found.states}
+        state = there[version] if version in there else model_of(store, store.manifest(version))
+    except DamagedVersionError:
+        logger.warning(
+            "production was moved to version %d, which is not durable; it is version %s again, as version %d knows it",
+            version, found.aliases.production, found.states[-1].version,
+        )  # fmt: skip
+        return found
+    aliases = found.aliases.caught_up(version, is_held=last.data["held"])
+    states = found.states if version in there else (state, *found.states)
+    return replace(found, aliases=aliases, states=states)
+
+
+def _last_move(config: PerennialConfig) -> Event | None:
+    """Of production, in what is gone on from: not before it was started anew."""
+    happened = events_of(AuditLog(config.storage).read(_MOST_STARTS, (*MOVES, "started")))
+    for event in reversed(happened):
+        if event.kind in MOVES:
+            return event if "held" in event.data else None  # earlier releases did not say
+        if event.data["version"] == 0:
+            return None
+    return None
 
 
 _MAY_CHANGE = {("task", "max_classes"), ("task", "exploration"), ("model", "init_from")}

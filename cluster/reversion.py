@@ -5,25 +5,20 @@ result as the newest version: the head, which is a shadow beside the production 
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from actors.catalogue import Document
 from actors.durable import RUN, Resumed
-from actors.errors import ConfigError, DamagedVersionError, UnknownVersionError
-from actors.learning.encoding import RowEncoder
+from actors.errors import ConfigError, UnknownVersionError
 from actors.learning.lineage import OffsetRange, OffsetSet
-from actors.learning.promotion import Aliases, PromotionPolicy
-from actors.learning.state import ModelState
-from actors.learning.task import TaskKind
-from actors.learning.versioning import VersionHistory
-from actors.records import StreamPosition
+from actors.learning.promotion import PromotionPolicy
 from actors.storage import shown
 from actors.version_store import VersionStore
+from cluster.branch import branched, newest_without
 from cluster.config import PerennialConfig
-from cluster.history import Document
-from cluster.resume import going_on_from, start_from
+from cluster.resume import start_from
 from cluster.run import RunOptions, check_outputs, learn
 
 
@@ -39,10 +34,10 @@ def revert(config: PerennialConfig, unwanted: OffsetRange, report: Path | None, 
         )
     _check_learned(newest, unwanted, config.storage)
     excluded = OffsetSet((*newest.position.excluded, unwanted)).ranges()
-    base = _newest_without(config, newest, excluded)
+    base = newest_without(config, newest, excluded)
     went_back_to = base.manifest.version if base.manifest else 0
     console.print(f"going back to version {went_back_to}, and learning again what came since, without {_shown(unwanted)}")
-    branch = _branch(base, newest, excluded, is_held=config.promotion.policy is PromotionPolicy.ALWAYS)
+    branch = branched(base, newest, excluded, is_held=config.promotion.policy is PromotionPolicy.ALWAYS)
     until = _until(newest.position.offsets, excluded)
     done = learn(_undisturbed(config), options, console, branch, until)
     store = VersionStore(config.storage)
@@ -87,48 +82,6 @@ def _check_learned(newest: Resumed, unwanted: OffsetRange, storage: str) -> None
             f"--offsets begins at row {unwanted.start:,} of {unwanted.partition!r}, of which {shown(storage)} has seen "
             f"{tested[unwanted.partition]:,} rows: there is nothing to revert"
         )
-
-
-def _newest_without(config: PerennialConfig, newest: Resumed, excluded: tuple[OffsetRange, ...]) -> Resumed:
-    """The newest durable version that has seen no row of `excluded`; the very beginning where there is none."""
-    store = VersionStore(config.storage)
-    for version in reversed(store.versions()):
-        try:
-            found = going_on_from(config, store, store.manifest(version))
-        except DamagedVersionError:
-            continue
-        known = OffsetSet(found.position.excluded)
-        seen = found.position.tested_offsets
-        if all(known.overlap(o) == len(o) or seen.get(o.partition, 0) <= o.start for o in excluded):
-            return found
-    targets = 1 if config.task.kind is TaskKind.REGRESSION else 0
-    given = tuple(config.task.classes) if isinstance(config.task.classes, list) else ()
-    return Resumed(
-        manifest=None,
-        round=-1,
-        # Every partition from its first row: a journal that does not have that any more says so.
-        position=StreamPosition(offsets=dict.fromkeys(newest.position.offsets, 0), classes=given),
-        history=VersionHistory(config.consolidation.max_staleness).to_state(),
-        aliases=Aliases(),
-        schema=newest.schema,
-        states=(ModelState.empty(RowEncoder(newest.schema).width, targets),),
-        evaluator=None,
-        replays=(),
-    )
-
-
-def _branch(base: Resumed, newest: Resumed, excluded: tuple[OffsetRange, ...], *, is_held: bool) -> Resumed:
-    """`base` under the number after that of `newest`, whose production stays what it is."""
-    head = replace(base.states[-1], version=newest.states[-1].version + 1)
-    aliases = replace(newest.aliases, shadow=head.version, is_held=is_held, is_pinned=False)
-    named = {aliases.production, aliases.previous}
-    return replace(
-        base,
-        position=replace(base.position, excluded=excluded),
-        history={**base.history, "head": head.version},
-        aliases=aliases,
-        states=(*(state for state in newest.states if state.version in named), head),
-    )
 
 
 def _undisturbed(config: PerennialConfig) -> PerennialConfig:

@@ -1,29 +1,38 @@
 """`perennial run`: bring the system up, learn, and leave a report."""
 
+import logging
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from actors.durable import Resumed
 from actors.errors import ConfigError, InputUnusableError, LearningError
+from actors.learning.lineage import OffsetRange, OffsetSet
+from actors.learning.promotion import AfterRollback
 from actors.predictions_file import partial_path
 from actors.quarantine import FOLDER, refusals
 from actors.sources.config import SourceKind
 from actors.sources.journal_source import PARTITION as FEEDBACK
 from actors.storage import shown
+from cluster.branch import branched, newest_without
 from cluster.config import PerennialConfig
-from cluster.connect import RunFile, cluster, refuse_taken_name
+from cluster.connect import RunFile, await_gone, cluster, refuse_taken_name
 from cluster.outputs import check_apart, check_predictions, check_report, check_storage
 from cluster.progress import Progress
 from cluster.resume import start_from
 from cluster.summary import print_summary, summary_of
 from serve.config import tokens_of
+
+if TYPE_CHECKING:
+    from cluster.launch import Member
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,22 +132,52 @@ def learn(
                     console.print(f"waiting for the first labelled examples at {serving.url}/feedback")
                     await_first_rows(joiner, stop.check)
             system = launcher.launch(options.predictions, joiner, resumed)
-            for member in system.members:
-                down.callback(ray.kill, member.handle)
+            at_work = down.enter_context(_ending(system.learning))
             if serving is not None:
                 serving.wait(stop.check)
                 console.print(f"serving at {serving.url}, documented at {serving.url}/docs")
             run_file.write(ray.get_runtime_context().gcs_address)
             with Progress(console) as progress:
-                supervisor = Supervisor(config, system, progress.update, lambda: stop.is_set, once=options.once, until=until)
-                supervisor.run()
-                not_durable = supervisor.commit()
-                report = supervisor.end()
+                while True:
+                    show, should_stop = progress.update, lambda: stop.is_set
+                    supervisor = Supervisor(config, system, show, should_stop, once=options.once, until=until)
+                    supervisor.run()
+                    not_durable = supervisor.commit()
+                    report = supervisor.end()
+                    if not supervisor.unwanted or not_durable is not None:
+                        break
+                    at_work.close()  # replicas go on answering meanwhile
+                    await_gone(config.name, [member.name for member in system.learning])
+                    system = launcher.launch(options.predictions, joiner, _restored(config, supervisor.unwanted))
+                    at_work = down.enter_context(_ending(system.learning))
             if options.report is not None:
                 _write(write_report, options.report, report)
             if not_durable is not None:
                 raise not_durable
     return report
+
+
+def _ending(members: Iterable["Member"]) -> ExitStack:
+    """Ends them when it is closed."""
+    import ray
+
+    stack = ExitStack()
+    for member in members:
+        stack.callback(ray.kill, member.handle)
+    return stack
+
+
+def _restored(config: PerennialConfig, unwanted: Sequence[OffsetRange]) -> Resumed:
+    """From before the first of these rows; a new head, beside the production that there is."""
+    newest = start_from(config, fresh=False, force=False)
+    assert newest is not None, "it has just become durable"
+    excluded = OffsetSet((*newest.position.excluded, *unwanted)).ranges()
+    base = newest_without(config, newest, excluded)
+    logger.warning(
+        "production is version %s again: the learner goes back to version %d, and learns again what came since without %d rows",
+        newest.aliases.production, base.manifest.version if base.manifest else 0, sum(len(each) for each in unwanted),
+    )  # fmt: skip
+    return branched(base, newest, excluded, is_held=False)
 
 
 def _check(config: PerennialConfig, options: RunOptions) -> None:
@@ -149,6 +188,10 @@ def _check(config: PerennialConfig, options: RunOptions) -> None:
         raise ConfigError(
             f"--once ends where the stream does, and {kind} has no end: say where, as with --set stream.rows=20000, "
             "or leave out --once"
+        )
+    if options.predictions is not None and config.promotion.after_rollback is AfterRollback.RESTORE:
+        raise ConfigError(
+            "--predictions tells of every row once, and promotion.after_rollback: restore predicts rows again: leave one out"
         )
     check_outputs(config, options)
 

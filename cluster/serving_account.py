@@ -5,7 +5,9 @@ from collections import Counter, deque
 import numpy as np
 
 from actors.feedback import JoinerStatus
-from actors.release_desk import PRODUCTION, ReplicaReport
+from actors.learning.gate.measurements import Measurements
+from actors.learning.promotion import Aliases
+from actors.release_desk import PRODUCTION, SHADOW, ReplicaReport
 from actors.status import ActorHealth, FeedbackStatus, FreshnessStatus
 from actors.version_manager import DeskNews
 from cluster.metrics import Metrics
@@ -50,6 +52,17 @@ class ServingAccount:
             if version is not None:
                 self._metrics.set("perennial_version", version, alias)
 
+    def latencies(self, aliases: Aliases) -> Measurements:
+        """The slowest live replica of each role that answers with the version of its alias; 5 % steps, lest noise be news."""
+        found: dict[str, float] = {}
+        for report, is_alive in self._latest.values():
+            is_there = is_alive and report.version is not None and report.version == aliases.names().get(report.role)
+            if is_there and report.latency_ms is not None:
+                found[report.role] = max(found.get(report.role, 0.0), _in_steps(report.latency_ms))
+        for role, latency_ms in found.items():
+            self._metrics.set("perennial_replica_latency_ms", latency_ms, role)
+        return Measurements(aliases.shadow or 0, found.get(PRODUCTION), found.get(SHADOW))
+
     def take_joiner(self, status: JoinerStatus) -> None:
         # The journal's counts outlive a run, and go on from there.
         before, dropped = (self._joiner.outcomes, self._joiner.dropped_predictions) if self._joiner else ({}, 0)
@@ -89,3 +102,7 @@ class ServingAccount:
                 self._metrics.count("perennial_shadow_dropped", new, key.removeprefix(_DROPPED))
         if report.counts:
             self._counts[report.name] = Counter(report.counts)
+
+
+def _in_steps(latency_ms: float) -> float:
+    return float(1.05 ** np.ceil(np.log(latency_ms) / np.log(1.05))) if latency_ms > 0 else 0.0

@@ -1,5 +1,6 @@
 """The supervisor: runs the learning loop to its end, and keeps account of it for status, metrics and the report."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -11,7 +12,11 @@ from ray import ObjectRef
 
 from actors.errors import LearningError
 from actors.evaluator import Observation
+from actors.learning.lineage import OffsetRange
+from actors.learning.promotion import AfterRollback
+from actors.learning.regime_memory import RegimeStatus
 from actors.learning.versioning import Outcome, RowCounts
+from actors.release_desk import WAITING_GROUP
 from actors.sources.journal_source import PARTITION as FEEDBACK
 from actors.status import (
     ActorHealth,
@@ -25,7 +30,7 @@ from actors.status import (
 )
 from actors.storage import shown
 from actors.version_manager import DeskNews
-from cluster.calls import DEATHS, SLICE_S, is_ready, value_of
+from cluster.calls import DEATHS, SLICE_S, has_died, is_ready, value_of
 from cluster.config import PerennialConfig
 from cluster.health import HealthWatch
 from cluster.launch import System
@@ -34,6 +39,9 @@ from cluster.metrics import Metrics
 from cluster.serving_account import ServingAccount
 
 _CURVE_POINTS = 512
+_UNTOLD = 1_000  # events, should the version manager be away for long
+
+logger = logging.getLogger(__name__)
 
 
 class Curve:
@@ -101,6 +109,10 @@ class Supervisor:
         self._joiner_status: ObjectRef | None = None
         self._label_delays: ObjectRef | None = None
         self._stop_requested = False
+        self.unwanted: tuple[OffsetRange, ...] = ()  # rows without which the log is to be learned again: then the run has ended
+        self._untold: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_UNTOLD)
+        self._telling: tuple[ObjectRef, list[tuple[str, dict[str, Any]]]] | None = None  # the call, and what it tells
+        self._tell("started", {"version": self._loop.version, "rows": system.resumed.states[-1].rows if system.resumed else 0})
         if resumed := system.resumed:
             position = resumed.position
             self._read, self._tested, self._trained = position.tested_row, position.tested_row, resumed.states[-1].rows
@@ -114,8 +126,10 @@ class Supervisor:
 
     def run(self) -> None:
         """Until somebody wants to stop, with `once` until the stream is over. Raises PerennialError where it cannot go on."""
+        self._send_events()
+        self._await_told()
         self._learning_from = time.monotonic()
-        while not (self._should_stop() or self._stop_requested or self._is_far_enough()):
+        while not (self._should_stop() or self._stop_requested or self._is_far_enough() or self._is_to_be_restored()):
             if not self._loop.has_work:
                 if self._once:
                     break
@@ -132,6 +146,11 @@ class Supervisor:
         self._loop.finish()
         self._note_observation()
         self._tick(at_once=True)
+
+    def _is_to_be_restored(self) -> bool:
+        if self._config.promotion.after_rollback is AfterRollback.RESTORE:
+            self.unwanted = self._loop.take_unwanted()
+        return bool(self.unwanted)
 
     def _is_far_enough(self) -> bool:
         return self._until is not None and all(self._offsets.get(part, 0) >= stop for part, stop in self._until.items())
@@ -163,6 +182,9 @@ class Supervisor:
             raise LearningError(f"a role died while the run was being closed, its report is lost: {error}") from error
         self._state = RunState.STOPPED
         self._tick(at_once=True)
+        for _ in range(2):  # what is on its way, and what has come since
+            self._send_events()
+            self._await_told()
         return self._report(summary, counts)
 
     def _report(self, summary: dict[str, Any], counts: RowCounts) -> dict[str, Any]:
@@ -196,6 +218,7 @@ class Supervisor:
                 "curve": self._versions.named("row", "version"),
             },
             "drift": summary["drift"],
+            "regimes": summary["regimes"],
             "learners": [
                 {"shard": shard, "rows": t.rows, "replayed_rows": t.replayed, "busy_fraction": min(1.0, t.busy_s / busy_s)}
                 for shard, t in enumerate(self._shards)
@@ -257,10 +280,16 @@ class Supervisor:
             self._tell("drift", {"row": alarm.row, "detector": alarm.detector, "signal": str(alarm.signal)})
             self._drift_events += 1
             self._last_alarm = (alarm.row, alarm.detector)
+        if seen.alarms:
+            self._send_events()
         if seen.recent is not None:
             self._metrics.set("perennial_prequential_score", seen.recent, seen.metric, "head")
         for role, score in seen.role_scores.items():
             self._metrics.set("perennial_prequential_score", score, seen.metric, role)
+        past = seen.regimes
+        self._metrics.set("perennial_regimes", past.count)
+        if past.forgetting is not None:
+            self._metrics.set("perennial_forgetting", past.forgetting)
         if seen.evidence is not None and seen.evidence["e_value"] is not None:
             self._metrics.set("perennial_promotion_evidence", seen.evidence["e_value"])
 
@@ -278,6 +307,7 @@ class Supervisor:
                 self._metrics.count("perennial_actor_restarts", again, name)
                 self._tell("restart", {"actor": name, "restarts": restarts})
             self._known_restarts[name] = restarts
+        self._send_events()
         self._recent_rows.append((now, self._tested))
         snapshot = self._snapshot(now)
         self._hear()
@@ -293,6 +323,7 @@ class Supervisor:
                 self._stop_requested |= news.stop_requested
                 if self._loop.take_aliases(news.head, news.aliases):
                     self._serving.take_news(news)
+                    self._loop.take_measurements(self._serving.latencies(news.aliases))
         with suppress(*DEATHS, LearningError):
             if self._joiner_status is not None and is_ready(self._joiner_status):
                 self._serving.take_joiner(value_of(self._joiner_status))
@@ -312,7 +343,29 @@ class Supervisor:
             self._label_delays = joiner.handle.take_label_delays.remote()
 
     def _tell(self, kind: str, data: dict[str, Any]) -> None:
-        self._system.version_manager.handle.tell.remote(kind, data)
+        if len(self._untold) == _UNTOLD:
+            logger.warning("an event is forgotten, for the version manager takes none: %s", self._untold[0])
+        self._untold.append((kind, data))
+
+    def _send_events(self) -> None:
+        """All that waits, in one call: it is written down with one fsync. What a version manager died over is told again."""
+        if self._telling is not None:
+            told, sent = self._telling
+            if not is_ready(told):
+                return
+            self._telling = None
+            if has_died(told):
+                self._untold.extendleft(reversed(sent))
+        if self._untold:
+            sent = list(self._untold)
+            self._untold.clear()
+            tell = self._system.version_manager.handle.tell.options(concurrency_group=WAITING_GROUP)
+            self._telling = (tell.remote(sent), sent)
+
+    def _await_told(self) -> None:
+        if self._telling is not None:
+            with suppress(*DEATHS, LearningError):
+                value_of(self._telling[0])
 
     def _actors(self) -> tuple[ActorHealth, ...]:
         return (*self._health.actors(), *self._serving.actors())
@@ -338,6 +391,7 @@ class Supervisor:
             head=self._loop.version,
             drift=DriftStatus(self._drift_events, *(self._last_alarm or (None, None))),
             evidence=EvidenceStatus.of(seen.evidence if seen else None),
+            regimes=seen.regimes if seen else RegimeStatus(),
             feedback=self._serving.feedback,
             freshness_s=self._serving.freshness(),
             actors=self._actors(),

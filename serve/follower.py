@@ -39,8 +39,10 @@ class Identity:
         name = role if role == "gateway" else f"{role}-{rank}"
         return cls(name, role, context.replica_id.unique_id, os.getpid(), ray.get_runtime_context().get_node_id())
 
-    def report(self, version: int | None = None, counts: Mapping[str, float] | None = None) -> ReplicaReport:
-        return ReplicaReport(self.name, self.role, self.replica_id, self.pid, self.node, version, counts or {})
+    def report(
+        self, version: int | None = None, counts: Mapping[str, float] | None = None, latency_ms: float | None = None
+    ) -> ReplicaReport:
+        return ReplicaReport(self.name, self.role, self.replica_id, self.pid, self.node, version, counts or {}, latency_ms)
 
 
 class VersionFollower:
@@ -74,7 +76,7 @@ class VersionFollower:
 
     async def _ask(self) -> Release | None:
         state = self._server.state
-        report = self._identity.report(state.version if state else None, self._counts())
+        report = self._identity.report(state.version if state else None, self._counts(), self._server.latency_ms)
         release: Release | None = await self._manager.call(
             "wait_release", report, self._place, ASK_S, timeout_s=ASK_S + GRACE_S, group=WAITING_GROUP
         )

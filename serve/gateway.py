@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
@@ -19,9 +18,10 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 
 from actors.errors import LearningError, NotFollowedError, UnknownVersionError
+from actors.event_journal import Event
 from actors.feedback import FeedbackItem, FeedbackOutcome, FeedbackRefusedError
 from actors.learning.promotion import Aliases
-from actors.release_desk import WAITING_GROUP, Event, Moved
+from actors.release_desk import WAITING_GROUP, Moved
 from serve.api.gateway_app import build_gateway_app
 from serve.config import ServeConfig
 from serve.follower import ASK_S, GRACE_S, Identity
@@ -97,13 +97,13 @@ class SystemDesk:
         outcomes: list[FeedbackOutcome] = await _or_503(self._joiner.call("feedback", checked, timeout_s=self._timeout_s))
         return outcomes
 
-    async def versions(self, newest: int) -> list[dict[str, Any]]:
-        records = await self._ask("records", newest)
-        return [asdict(record) for record in reversed(records)]
+    async def versions(self, newest: int, below: int | None) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await self._ask("versions", newest, below, group=WAITING_GROUP)
+        return found
 
     async def version(self, number: int) -> dict[str, Any] | None:
-        record = await self._ask("record", number)
-        return asdict(record) if record is not None else None
+        found: dict[str, Any] | None = await self._ask("version", number, group=WAITING_GROUP)
+        return found
 
     async def aliases(self) -> dict[str, int | None]:
         aliases: Aliases = await self._ask("aliases")
@@ -139,8 +139,8 @@ class SystemDesk:
         moved: Moved = await _or_503(call)
         return moved
 
-    async def _ask(self, method: str, *arguments: Any) -> Any:
-        return await _or_503(self._manager.call(method, *arguments, timeout_s=self._timeout_s))
+    async def _ask(self, method: str, *arguments: Any, group: str | None = None) -> Any:
+        return await _or_503(self._manager.call(method, *arguments, timeout_s=self._timeout_s, group=group))
 
     async def _checked(self, items: Sequence[FeedbackItem]) -> list[FeedbackItem]:
         """The items with their labels as the stream's labels are. Raises RequestError 422 for what cannot be learned."""

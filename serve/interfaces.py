@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from actors.event_journal import Event
 from actors.feedback import FeedbackItem, FeedbackOutcome
 from actors.learning.schema import Schema
 from actors.learning.task import TaskKind
-from actors.release_desk import Event, Moved
+from actors.release_desk import Moved
 from actors.status import MetricFamily
 
 __all__ = ["Desk", "Event", "MetricFamily", "Moved", "Predictor", "Reply", "RequestError", "Served"]
@@ -74,8 +75,8 @@ class Desk(Protocol):
     async def feedback(self, items: Sequence[FeedbackItem]) -> list[FeedbackOutcome]:
         """Durable on return. Raises RequestError 422 naming the item's field relative to the items: `[3].label`."""
 
-    async def versions(self, newest: int) -> list[dict[str, Any]]:
-        """The newest versions' records, newest first."""
+    async def versions(self, newest: int, below: int | None) -> list[dict[str, Any]]:
+        """The newest versions, newest first, of all or of those below a number; the durable ones included."""
 
     async def version(self, number: int) -> dict[str, Any] | None: ...
 

@@ -28,6 +28,9 @@ from serve.interfaces import Reply, RequestError
 _BATCH_ROWS = 1024
 _INLINE_S, _INLINE_ROWS = 0.002, 32
 _RETRY_AFTER_S = 1.0
+_LATENCIES, _FEWEST_LATENCIES = 512, 32
+_MEASURE_EVERY_S, _MEASURE_AFTER_S = 0.05, 0.005
+_MEASURE_SPARING = 50.0  # a measurement costs at most a fiftieth of the time
 
 
 @dataclass(slots=True)
@@ -62,6 +65,8 @@ class ModelServer:
         self._spare: Reader | None = None
         self._swapped = asyncio.Event()
         self._predict_s = 0.0  # for one row
+        self._latencies_ms: deque[float] = deque(maxlen=_LATENCIES)  # of the present version
+        self._measure_at = 0.0
         self._task = asyncio.get_running_loop().create_task(self._work())
 
     @property
@@ -72,6 +77,16 @@ class ModelServer:
     def state(self) -> ModelState | None:
         """The version that answers; None before there is one."""
         return self._present.state if self._present else None
+
+    @property
+    def latency_ms(self) -> float | None:
+        """The 95th percentile of what a request takes by itself, None before there is enough to tell.
+
+        Production and the shadow are measured alike: one instance is answered once more by itself, whatever batch it came in.
+        """
+        if len(self._latencies_ms) < _FEWEST_LATENCIES:
+            return None
+        return float(np.percentile(np.array(self._latencies_ms), 95))
 
     async def swap(self, state: ModelState, blueprint: Blueprint | None) -> None:
         """Answers with `state` from the next batch on; returns once it does. `blueprint`: None where it is as before."""
@@ -98,6 +113,9 @@ class ModelServer:
                 retry_after_s=_RETRY_AFTER_S,
             )  # fmt: skip
         x_ND = present.encoder.encode(instances)
+        if time.monotonic() >= self._measure_at:
+            self._measure_at = time.monotonic() + _MEASURE_EVERY_S
+            asyncio.get_running_loop().call_later(_MEASURE_AFTER_S, self._measure, present, instances[:1])
         if self._predict_s < _INLINE_S and len(x_ND) <= _INLINE_ROWS and not self._waiting:
             return _replies(present, present.reader.predict(x_ND), request_ids)
         if self._waiting_rows + len(x_ND) > self._max_waiting_rows:
@@ -113,6 +131,27 @@ class ModelServer:
         b = blueprint
         return make_reader(b.model, b.task, b.inputs, seed=b.seed, initial=b.initial)
 
+    def _measure(self, loaded: _Loaded, instances: Sequence[Mapping[str, Any]]) -> None:
+        """Once the answer is on its way; where a model is slow, on the thread on which it answers."""
+
+        def measured() -> float:
+            started = time.perf_counter()
+            _replies(loaded, loaded.reader.predict(loaded.encoder.encode(instances)), ("",))
+            return 1000 * (time.perf_counter() - started)
+
+        def note(latency_ms: float) -> None:
+            self._measure_at = max(self._measure_at, time.monotonic() + _MEASURE_SPARING * latency_ms / 1000)
+            if self._present is loaded:
+                self._latencies_ms.append(latency_ms)
+
+        if self._present is not loaded:
+            return
+        if self._predict_s < _INLINE_S:
+            note(measured())
+            return
+        measuring = asyncio.get_running_loop().run_in_executor(self._thread, measured)
+        measuring.add_done_callback(lambda done: None if done.cancelled() or done.exception() else note(done.result()))
+
     async def _work(self) -> None:
         while True:
             await self._wake.wait()
@@ -122,6 +161,7 @@ class ModelServer:
                 if self._next is not None:
                     self._spare = self._present.reader if self._present else None
                     self._present, self._next = self._next, None
+                    self._latencies_ms.clear()
                     self._swapped.set()
                 if self._waiting:
                     await self._answer_batch(self._take())

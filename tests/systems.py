@@ -59,13 +59,23 @@ def outcome_of(folder: Path) -> Outcome:
 
 def learn(address: str, folder: Path, name: str, *overrides: str) -> Outcome:
     """`perennial run --once` in this process, for the seconds that starting Python and importing torch would take."""
+    _run(address, folder, name, overrides, folder / "p.parquet")
+    return outcome_of(folder)
+
+
+def learn_only(address: str, folder: Path, name: str, *overrides: str) -> dict[str, Any]:
+    """The same without a file of predictions: the report."""
+    _run(address, folder, name, overrides, None)
+    report: dict[str, Any] = json.loads((folder / "report/report.json").read_text())
+    return report
+
+
+def _run(address: str, folder: Path, name: str, overrides: Sequence[str], predictions: Path | None) -> None:
     from cluster.config import load_config
     from cluster.run import RunOptions, run
 
     config = load_config(None, overrides_of(address, folder, name, overrides))
-    options = RunOptions(once=True, report=folder / "report", predictions=folder / "p.parquet", serve=False)
-    assert run(config, options) == 0
-    return outcome_of(folder)
+    assert run(config, RunOptions(once=True, report=folder / "report", predictions=predictions, serve=False)) == 0
 
 
 class LiveSystem:

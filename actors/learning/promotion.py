@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from actors.learning.gate.config import GateConfig
 from actors.learning.gate.gate import Decision, Verdict
+from actors.learning.regime_memory import RegimesConfig
 from actors.learning.section import setting
 
 
@@ -14,16 +15,27 @@ class PromotionPolicy(StrEnum):
     MANUAL = "manual"
 
 
+class AfterRollback(StrEnum):
+    CONTINUE = "continue"
+    RESTORE = "restore"
+
+
 class PromotionConfig(GateConfig):
     policy: PromotionPolicy = setting(
         PromotionPolicy.ALWAYS,
         "`evidence`: production moves to a shadow that is better on the same labelled rows, and back where that was a mistake; "
         "`always`: production follows every new version; `manual`: it moves when somebody says `perennial promote`.",
     )
+    after_rollback: AfterRollback = setting(
+        AfterRollback.CONTINUE,
+        "What becomes of the learner once the gate has gone back to a better version: `continue` as it is; or `restore`: go "
+        "back to what was durable before, and learn the log again without the rows that only the worse version had learned.",
+    )
     keep_versions: int = setting(
         64, "Newest versions that can be promoted or rolled back to, besides those that an alias names.", unit="versions", ge=2
     )
     keep_bytes: int = setting(256 * 2**20, "Memory that they may take; the newest two stay.", unit="bytes", ge=0)
+    regimes: RegimesConfig = setting(RegimesConfig, "The slices of past regimes on which forgetting is measured.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,10 @@ class Aliases:
         if target is None:
             raise ValueError("there is no previous version to roll back to; name one")
         return replace(self._moved(target), is_held=True, is_pinned=False)
+
+    def caught_up(self, version: int, *, is_held: bool) -> "Aliases":
+        """With the last move that was made: of those, what was made durable may know less."""
+        return replace(self._moved(version), is_held=is_held, is_pinned=False)
 
     def _moved(self, version: int) -> "Aliases":
         if version == self.production:

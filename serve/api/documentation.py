@@ -143,17 +143,18 @@ FEEDBACK = _operation(
 VERSIONS = _operation(
     "versions",
     "versions",
-    "The newest versions, newest first",
+    "Versions, newest first: the latest of this run, and all that are durable",
     _json(obj({"versions": listed(VERSION_SCHEMA)}, "versions"), newest={"versions": [_RECORD]}),
     errors=(422,),
     parameters=(
         _parameter("newest", "query", {"type": "integer", "minimum": 1, "maximum": 1_000, "default": 100}, "How many.", 20),
+        _parameter("below", "query", VERSION_NUMBER, "Only versions with smaller numbers: where the last answer ended.", 42),
     ),
 )
 VERSION = _operation(
     "version",
     "versions",
-    "One version's manifest",
+    "One version's lineage, and its manifest where it is durable",
     _json(VERSION_SCHEMA, manifest=_RECORD),
     errors=(404,),
     parameters=(_parameter("id", "path", VERSION_NUMBER, "The version's number.", 42),),

@@ -37,7 +37,10 @@ class Releases:
         asked = request.query_params.get("newest", str(NEWEST_VERSIONS))
         if not (_is_number(asked) and 1 <= int(asked) <= MAX_NEWEST_VERSIONS):
             raise wrong_value("newest", f"newest must be a number from 1 to {MAX_NEWEST_VERSIONS}, not {asked[:80]!r}")
-        return respond({"versions": await self._desk.versions(int(asked))})
+        below = request.query_params.get("below")
+        if below is not None and not _is_number(below):
+            raise wrong_value("below", f"below must be the number of a version, not {below[:80]!r}")
+        return respond({"versions": await self._desk.versions(int(asked), None if below is None else int(below))})
 
     async def version(self, request: Request) -> Response:
         asked = str(request.path_params["id"])

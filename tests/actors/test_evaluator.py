@@ -14,11 +14,17 @@ from actors.evaluator import Alarm, Evaluator
 from actors.learning.drift.adwin import Adwin, AdwinConfig
 from actors.learning.drift.config import DriftConfig
 from actors.learning.drift.signal import Signal
+from actors.learning.gate.measurements import Measurements
 from actors.learning.labels import FEEDBACK
+from actors.learning.models.config import ModelConfig
 from actors.learning.part import pack, unpack
-from actors.learning.schema import LabelType
+from actors.learning.promotion import PromotionConfig
+from actors.learning.running_stats import RunningStats
+from actors.learning.schema import Column, ColumnKind, LabelType, Schema
+from actors.learning.state import ModelState, layout_of
 from actors.learning.task import TaskConfig, TaskKind
 from actors.records import Predictions, RoundBatch, Rows
+from actors.release_desk import Blueprint
 
 REGRESSION = TaskConfig(kind=TaskKind.REGRESSION)
 
@@ -261,3 +267,79 @@ def test_what_is_kept_does_not_hold_on_to_the_arrays_it_came_in():
     e.observe(batch(), answer)
     answer.code_N[:] = 1  # the object store may reuse this memory
     assert e.observe(batch(np.arange(3), np.zeros(3, dtype=np.int64))).overall == 1.0
+
+
+# --- past regimes
+
+WIDE = Blueprint(
+    Schema((Column("a", ColumnKind.NUMERIC),), "y", LabelType.STRING), TaskConfig(), ModelConfig(kind="linear"), 1, 1
+)
+
+
+def knows(version, sign):
+    """Takes the second class where the feature times `sign` is above zero."""
+    layout = layout_of({"layers.0.weight": (2, 1), "layers.0.bias": (2,)})
+    flat_P = np.array([-sign, sign, 0, 0], np.float32)
+    statistics = RunningStats.of(np.array([[-1.0], [1.0]]))
+    none = RunningStats.empty(0)
+    return ModelState(layout, flat_P, {}, {}, statistics, none, np.ones(2, np.int64), ("cat", "dog"), 10, version)
+
+
+def judged_evaluator(**guards):
+    promotion = PromotionConfig(policy="evidence", guards=guards, min_labels=20)
+    e = Evaluator(TaskConfig(), DriftConfig(), LabelType.STRING, trial_of=(WIDE, promotion))
+    e.begin()
+    return e
+
+
+def live(e, start, stop, sign, hit):
+    """Rows whose class follows the feature's sign, predicted by the head with success where `hit`; the last observation."""
+    seen = None
+    for first in range(start, stop, 100):
+        row_N = np.arange(first, first + 100)
+        x_ND = np.where(row_N % 2, 1.0, -1.0)[:, None].astype(np.float32)
+        y_N = (x_ND[:, 0] * sign > 0).astype(np.int64)
+        made = RoundBatch(0, Rows(row_N, x_ND, None), Rows(row_N, x_ND, y_N), ("cat", "dog"))
+        seen = e.observe(made, classified(row_N, y_N if hit else 1 - y_N))
+    return seen
+
+
+def through_two_regimes(e):
+    live(e, 0, 4_000, sign=1, hit=True)
+    e.recall(knows(1, 1))
+    live(e, 4_000, 5_000, sign=-1, hit=False)
+    return live(e, 5_000, 8_000, sign=-1, hit=True)
+
+
+def test_drift_ends_a_regime_and_the_head_is_asked_what_it_remembers():
+    e = judged_evaluator()
+    assert through_two_regimes(e).regimes.count >= 1
+    e.recall(knows(2, -1))
+    found = e.summary()["regimes"]
+    assert found["version"] == 2 and found["worst"] > 0.9
+    assert found["past"][0]["best_version"] == 1 and found["past"][0]["latest"] < 0.1
+    again = judged_evaluator()
+    again.begin(unpack(pack(e.to_state())))
+    assert again.summary()["regimes"] == found
+
+
+@pytest.mark.parametrize("limit, promoted", [(None, [3]), (0.2, [])])
+def test_what_a_shadow_has_forgotten_holds_its_promotion_back_where_that_is_wanted(limit, promoted):
+    e = judged_evaluator(forgetting=limit)
+    through_two_regimes(e)
+    e.compare(True, knows(1, 1), knows(3, -1))
+    seen = live(e, 8_000, 8_100, sign=-1, hit=True)
+    made = [*seen.decisions, *live(e, 8_100, 8_200, sign=-1, hit=True).decisions]
+    assert [decision.candidate for decision in made] == promoted
+    assert seen.evidence["measured"] is None or seen.evidence["measured"]["forgetting"] > 0.2
+
+
+def test_a_shadow_whose_replicas_are_slow_waits():
+    e = judged_evaluator()
+    e.compare(True, knows(1, 1), knows(3, -1))
+    e.measure(Measurements(3, production_latency_ms=2.0, shadow_latency_ms=9.0))
+    e.measure(Measurements(3, shadow_latency_ms=8.0))
+    seen = live(e, 0, 200, sign=-1, hit=True)
+    assert seen.decisions == () and any("it takes 8.0 ms, production 2.0 ms" in why for why in seen.evidence["reasons"])
+    e.measure(Measurements(3, 2.0, 3.0))
+    assert [d.candidate for d in live(e, 200, 300, sign=-1, hit=True).decisions] == [3]

@@ -75,7 +75,9 @@ def test_the_audit_log_and_the_quarantine(storage):
     log = AuditLog(storage)
     for version in (4, 5):
         log.append({"kind": "promoted", "version": version})
-    assert [move["version"] for move in AuditLog(storage).read(10)] == [5, 4] or log.read(10)
+    log.append({"kind": "drift"}, {"kind": "promoted", "version": 6})
+    assert [move["version"] for move in AuditLog(storage).read(10, ["promoted"])] == [4, 5, 6]
+    assert [entry["kind"] for entry in log.read(2)] == ["drift", "promoted"]
     held = Quarantine(storage)
     held.add([BadRow("p", 3, BadRowReason.MALFORMED, "torn", {"a": 1})])
     held.close()

@@ -144,9 +144,49 @@ def test_only_versions_that_are_kept_can_be_moved_to():
         desk.rollback(None, "", "me", 1.0)
     for version in range(1, 9):
         desk.committed(a_state(version), None)
-    assert desk.kept == (1, 7, 8), "the newest, and what production is"
+    assert desk.kept == (1, 6, 7, 8), "the newest, and what production is"
     with pytest.raises(UnknownVersionError, match=r"version 4 is not kept: kept are the newest, 1 to 8 "):
         desk.rollback(4, "", "me", 1.0)
+
+
+def test_a_version_from_storage_is_at_hand_while_an_alias_names_it():
+    asked = []
+
+    def fetch(version):
+        asked.append(version)
+        return a_state(version) if version < 5 else None
+
+    desk = ReleaseDesk(PromotionConfig(keep_versions=3), BLUEPRINT, lambda s: [s], Now(), serves=False, fetch=fetch)
+    for version in range(5, 10):
+        desk.committed(a_state(version), None)
+    for version in (1, 2, 3, 1, 4):
+        assert desk.rollback(version, "", "me", 1.0).production == version
+    assert (asked, desk.kept) == ([1, 2, 3, 1, 4], (4, 1, 7, 8, 9)), "what was moved away from twice is dropped, and no other"
+    with pytest.raises(UnknownVersionError, match="version 6 is not kept"):
+        desk.promote(6, "", "me", 1.0)
+    assert desk.promote(None, "", "me", 1.0).production == 9, "the head"
+
+
+def test_replicas_are_answered_while_a_version_is_read_from_storage():
+    reading, read = threading.Event(), threading.Event()
+
+    def fetch(version):
+        reading.set()
+        assert read.wait(10.0)
+        return a_state(version)
+
+    desk = ReleaseDesk(PromotionConfig(keep_versions=2), BLUEPRINT, lambda s: [s], Now(), serves=False, fetch=fetch)
+    for version in range(5, 8):
+        desk.committed(a_state(version), None)
+    mover = threading.Thread(target=desk.rollback, args=(1, "", "me", 10.0))
+    mover.start()
+    assert reading.wait(10.0)
+    assert desk.wait_release(report(), None, 0.0).version == 7
+    for version in range(8, 12):
+        desk.committed(a_state(version), None)
+    read.set()
+    mover.join(10.0)
+    assert desk.aliases.production == 1
 
 
 def test_kept_versions_are_bounded_in_bytes_too():

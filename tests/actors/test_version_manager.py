@@ -37,13 +37,13 @@ def manager(tmp_path):
     return a_manager(tmp_path, lambda: float(next(ticks)))
 
 
-def a_manager(folder, clock):
+def a_manager(folder, clock, keep_last=2):
     columns = tuple(Column(name, ColumnKind.NUMERIC) for name in "abc")
     blueprint = Blueprint(Schema(columns, "class", LabelType.STRING), TaskConfig(), ModelConfig(kind="linear"), 3, 1)
     config = ConsolidationConfig(max_staleness=2)
     return VersionManager(
         config, PromotionConfig(keep_versions=2), blueprint, SHARDS, lambda state: [state], clock,
-        serves=False, storage=str(folder), versions=VersionsConfig(keep_last=2, keep_hourly=0, keep_daily=0),
+        serves=False, storage=str(folder), versions=VersionsConfig(keep_last=keep_last, keep_hourly=0, keep_daily=0),
     )  # fmt: skip
 
 
@@ -71,9 +71,9 @@ def test_a_round_becomes_a_version_with_its_lineage(shard, manager):
     header, receipts, changes = contributions(shard, manager.head_state(), 0)
     commit, head = manager.commit(header, *receipts, *changes)
     assert (commit.version, head.version, head.rows) == (1, 1, ROWS)
-    (record,) = manager.records(10)
-    assert record.parent == 0 and record.offsets == {"p": ROWS} and record.digest == head.digest()
-    assert [c.shard for c in record.contributions] == [0, 1]
+    (record,) = manager.versions(10)
+    assert record["parent"] == 0 and record["offsets"] == {"p": ROWS} and record["digest"] == head.digest()
+    assert [c["shard"] for c in record["contributions"]] == [0, 1] and not record["is_durable"]
     counts = manager.counts()
     assert (counts.read, counts.learned, counts.lost, counts.duplicated) == (ROWS, ROWS, 0, 0)
 
@@ -133,11 +133,11 @@ def test_resuming_a_manager_that_knows_more_changes_nothing(shard, manager):
     assert manager.head_state().version == 1
 
 
-def archived(manager, header, head, parent):
+def archived(manager, header, head, parent, evaluator=None):
     """As the supervisor has it made durable."""
     about = {"rows": head.rows, "aliases": manager.aliases().names(), "schema": manager.blueprint().schema.to_json()}
     cut = Cut(head.version, header.round, header.position, VersionHistory(2).to_state(), manager.aliases(), about, parent)
-    return manager.archive(cut, head, {"scores": [1]}, {"whole": True, "rows": [2]})
+    return manager.archive(cut, head, evaluator or {"scores": [1]}, {"whole": True, "rows": [2]})
 
 
 def test_durable_versions_can_be_gone_back_to_and_the_oldest_without_a_name_are_deleted(shard, manager, tmp_path):
@@ -163,6 +163,10 @@ def test_durable_versions_can_be_gone_back_to_and_the_oldest_without_a_name_are_
         ("promoted", 3, "a test", "go on"),
         ("rolled_back", 3, "a test", "it was better"),
     ]
+    listed = manager.versions(10)
+    assert [(each["version"], each["is_durable"]) for each in listed] == [
+        (6, True), (5, True), (4, False), (3, True), (2, True), (1, False),
+    ]  # fmt: skip
     found = resumed(store, manifest)
     assert found.states[-1].digest() == heads[5].digest() and found.position == header.position and found.round == 5
     assert (found.evaluator, found.replays) == ({"scores": [1]}, ([{"whole": True, "rows": [2]}],))
@@ -182,6 +186,49 @@ def test_started_again_it_finds_the_version_that_production_is_held_at(shard, ma
     again.resume(history, manager.aliases(), head)
     assert again.aliases().production == 1
     assert again.state(1).digest() == manager.state(1).digest()
+
+
+def test_versions_from_before_it_was_started_are_told_of_and_can_be_moved_to(shard, manager, tmp_path):
+    manifest = None
+    for number in range(4):
+        header, receipts, changes = contributions(shard, manager.head_state(), number)
+        _, head = manager.commit(header, *receipts, *changes)
+        manifest = archived(manager, header, head, manifest)
+        if number == 0:
+            manager.promote(1, "hold it", "a test", 1.0)
+            manager.promote(None, "go on", "a test", 1.0)
+    again, history = a_manager(tmp_path, lambda: 0.0), VersionHistory(2)
+    history.head = head.version
+    again.resume(history, manager.aliases(), head)
+    assert [(each["version"], each["rows"], each["aliases"]) for each in again.versions(2)] == [
+        (4, 4 * ROWS, ["production", "shadow"]), (3, 3 * ROWS, ["previous"]),
+    ]  # fmt: skip
+    assert [each["version"] for each in again.versions(10, below=3)] == [1], "2 has no name and is not kept"
+    found = again.version(1)
+    assert found["durable"]["schema"]["label"] == "class" and found["durable"]["files"][0]["version"] == 1
+    assert again.version(2) is None
+    assert again.rollback(1, "older than this run", "a test", 1.0).production == 1
+    assert again.version(1)["aliases"] == ["production"]
+
+
+def test_what_was_best_on_a_past_regime_is_kept(shard, manager, tmp_path):
+    manifest, past = None, [{"best_version": 3}, {"best_version": None}]
+    for number in range(8):
+        header, receipts, changes = contributions(shard, manager.head_state(), number)
+        _, head = manager.commit(header, *receipts, *changes)
+        if number + 1 != 3:
+            manifest = archived(manager, header, head, manifest, {"regimes": {"past": past}})
+    assert VersionStore(str(tmp_path)).versions() == [2, 7, 8], "the durable one before version 3, and the newest"
+
+
+def test_many_versions_are_gone_through_now_and_then_and_never_exceed_what_is_kept_by_much(shard, tmp_path):
+    manager, manifest, store, held = a_manager(tmp_path, lambda: 0.0, keep_last=32), None, VersionStore(str(tmp_path)), []
+    for number in range(40):
+        header, receipts, changes = contributions(shard, manager.head_state(), number)
+        _, head = manager.commit(header, *receipts, *changes)
+        manifest = archived(manager, header, head, manifest)
+        held.append(len(store.versions()))
+    assert held[30:] == [31, 32, 33, 34, 32, 33, 34, 32, 33, 34]
 
 
 def test_old_states_are_dropped(shard, manager):

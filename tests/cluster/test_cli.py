@@ -27,9 +27,9 @@ def test_help_names_every_command_and_the_exit_codes(tmp_path):
     assert [name for name in ("run", "submit", "status", "stop", "config", "Exit codes") if name not in done.stdout] == []
 
 
-def test_neither_help_nor_config_imports_ray_or_torch(tmp_path):
+def test_neither_help_nor_config_nor_history_imports_ray_or_torch(tmp_path):
     code = "import sys; from cluster.cli import main; main(sys.argv[1:]); print(sorted({'ray', 'torch'} & set(sys.modules)))"
-    for arguments in (["run", "--help"], ["config", "--check"], ["config"]):
+    for arguments in (["run", "--help"], ["config", "--check"], ["config"], ["log"], ["events"]):
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments],
             cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=TIMEOUT_S,

@@ -8,6 +8,7 @@ import pytest
 from clocks import Clock
 from rich.console import Console
 
+from actors.learning.regime_memory import RegimeStatus
 from actors.status import (
     ActorHealth,
     AliasStatus,
@@ -30,7 +31,8 @@ WHOLE = Snapshot(
     aliases=AliasStatus(41, 44, 40),
     head=45,
     drift=DriftStatus(3, 9_876, "adwin"),
-    evidence=EvidenceStatus(3.25, 512, "waiting"),
+    evidence=EvidenceStatus(3.25, 512, "waiting", reasons=("so it stands", "it takes 12.0 ms")),
+    regimes=RegimeStatus(count=2, rows=512, version=40, forgetting=0.125),
     actors=(
         ActorHealth("ingestor", "ingestor", 101, "node-1", True, 0, 0.25),
         ActorHealth("learner-0", "learner", None, None, False, 2, None),
@@ -82,6 +84,8 @@ def test_the_screen_tells_position_speed_scores_versions_drift_and_health():
         "down",
         "25%",
         "▁",
+        "it takes 12.0 ms",
+        "2 past ones remembered: v40 lies 0.1250 below",
     ):
         assert fact in text
 

@@ -21,6 +21,11 @@ WHOLE = {
     "recent": {"accuracy": 0.93, "kappa": 0.5},
     "versions": {"head": 9, "production": None, "curve": [{"row": 1000 * i, "version": i} for i in range(10)]},
     "drift": [{"row": 4000, "detector": "adwin", "signal": "error", "action": "none"}],
+    "regimes": {
+        "version": 9,
+        "forgetting": 0.0625,
+        "past": [{"start": 0, "stop": 3_100, "kept": 256, "best": 0.875, "best_version": 3, "latest": None}],
+    },
     "learners": [{"shard": 0, "rows": 9_990, "replayed_rows": 9_990, "busy_fraction": 0.5}],
     "replay": [{"shard": 0, "rows": 5_000, "bytes": 2_500_000}],
     "freshness_s": {"p50": 0.5, "p95": 1.0, "max": 2.0},
@@ -48,7 +53,8 @@ def test_the_page_needs_no_other_file_and_no_network(tmp_path):
 
 def test_the_page_shows_scores_rows_drift_shards_and_configuration(tmp_path):
     page = write_report(tmp_path, WHOLE).read_text()
-    for fact in ("0.9100", "0.9300", "10,000", "wrong_type", "adwin", "v9", "50%", "2.5 MB", "&quot;seed&quot;: 1"):
+    past = ("3,100", "0.8750", "v9 lies 0.0625 below")
+    for fact in (*past, "0.9100", "0.9300", "10,000", "wrong_type", "adwin", "v9", "50%", "2.5 MB", "&quot;seed&quot;: 1"):
         assert fact in page
 
 

@@ -12,18 +12,22 @@ import pytest
 from object_store import object_store
 from pyarrow import csv
 from ray_head import RayHead
-from systems import LiveSystem, Outcome, learn, overrides_of, perennial
+from systems import LiveSystem, Outcome, learn, learn_only, overrides_of, perennial
 from waiting import wait_until
 
 from actors.audit_log import AuditLog
+from actors.event_journal import MOVES
+from actors.learning.lineage import OffsetRange, OffsetSet
 from actors.version_store import VersionStore
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 ROWS = 40_000
 SETTINGS = (
+    "model.kind=mlp",
     f"stream.rows={ROWS}", "stream.synthetic.rate_rows_per_s=null", "stream.label_delay_rows=300", "replay.strategy=reservoir",
     "replay.shards=2", "learners.micro_batch_rows=4", "versions.commit_rows=3000",
+    "stream.synthetic.drift_every_rows=10000", "promotion.regimes.score_every_rows=4000",
 )  # fmt: skip
 
 
@@ -76,6 +80,12 @@ def test_a_killed_run_goes_on_to_the_same_model_and_the_same_scores(
     assert done.report["versions"]["head"] == whole.report["versions"]["head"]
     assert done.report["prequential"] == whole.report["prequential"]
     assert done.report["drift"] == whole.report["drift"]
+    assert done.report["regimes"] == whole.report["regimes"]
+    told = json.loads(perennial("events", "--json", "--set", f"storage={killed / 'storage'}", cwd=killed).stdout)["events"]
+    assert [each["data"]["rows"] > 0 for each in told if each["kind"] == "started"] == [False, True]
+    alarms = {each["row"] for each in done.report["drift"]}
+    assert max(alarms) in {each["data"]["row"] for each in told if each["kind"] == "drift"} <= alarms
+    assert whole.report["regimes"]["past"] and whole.report["regimes"]["forgetting"] is not None
 
 
 def test_a_damaged_version_is_named_and_the_one_before_is_gone_on_from(
@@ -122,11 +132,17 @@ def test_the_history_can_be_read_when_nothing_runs(undisturbed: tuple[Path, Outc
     assert changed["rows"] == ROWS - before["rows"]
     assert changed["learned"] == [{"partition": "synthetic", "start": before["rows"], "stop": ROWS}]
     assert all(0 < each["change"] < 1 for each in changed["tensors"] if each["name"].endswith("weight"))
+    assert [each["name"] for each in changed["layers"]] == ["layers.0", "layers.1", "layers.2"]
+    assert changed["regimes"][-1]["stop"] == ROWS and all(0 <= each["after"] <= 1 for each in changed["regimes"])
+    assert newest["trigger"] == "end" and before["trigger"] in {"rows", "time"}
+    assert shown["config_digest"] and shown["trigger"] == "end" and "shards" in newest["lineage"]
+    text = perennial("diff", str(before["version"]), str(newest["version"]), *storage[:2], cwd=folder).stdout
+    assert "layers.0" in text and "(the present regime)" in text
     missing = perennial("show", "99999", *storage, cwd=folder)
     assert missing.returncode == 1 and f"the nearest are {before['version']} and {newest['version']}" in missing.stderr
 
 
-POISON = ("stream.kind=files", "replay.ratio=0", "versions.commit_rows=500", "versions.keep_last=50")
+POISON = ("model.kind=mlp", "stream.kind=files", "replay.ratio=0", "versions.commit_rows=500", "versions.keep_last=50")
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +194,36 @@ def test_reverted_rows_leave_no_trace_and_production_stays_until_somebody_promot
     assert after["versions"]["production"] == production
 
 
+def test_after_a_rollback_the_log_is_learned_again_without_what_made_it_worse(
+    ray_cluster: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    draw = np.random.default_rng(3)
+    x_ND = draw.normal(size=(10_000, 3)).round(4)
+    right_N = (x_ND[:, 0] + x_ND[:, 1] > 0).astype(int)
+    is_wrong_N = (np.arange(10_000) >= 300) & (np.arange(10_000) < 3_000)  # whoever learns them is better, until they end
+    columns = {**{f"x{i}": x_ND[:, i] for i in range(3)}, "class": np.where(is_wrong_N, 1 - right_N, right_N)}
+    csv.write_csv(pa.table(columns), tmp_path / "stream.csv")
+    settings = (
+        "model.kind=mlp",
+        f"stream.path={tmp_path / 'stream.csv'}", "stream.kind=files", "replay.ratio=0", "learners.round_rows=64",
+        "versions.commit_rows=500", "versions.keep_last=50", "promotion.policy=evidence", "promotion.after_rollback=restore",
+    )  # fmt: skip
+    words = [word for setting in settings for word in ("--set", setting)]
+    refused = perennial("run", "--once", "--predictions", "p.parquet", *words, cwd=tmp_path)
+    assert refused.returncode == 2 and "leave one out" in refused.stderr
+    report = learn_only(ray_cluster, tmp_path, "restored", *settings)
+    excluded = report["rows"]["quarantined_by_reason"]["excluded"]
+    assert report["rows"]["read"] == 10_000 and report["rows"]["trained"] == 10_000 - excluded
+    assert report["rows"]["lost"] == report["rows"]["duplicated"] == 0
+    assert "learns again what came since without" in caplog.text
+    newest, _ = VersionStore(str(tmp_path / "storage")).newest_whole()
+    assert newest is not None
+    wrong = OffsetSet(OffsetRange(*each) for each in newest.about["excluded"]).overlap(OffsetRange("stream.csv", 300, 3_000))
+    assert 0 < wrong <= excluded, "some of the wrong rows have left no trace"
+    kinds = [entry["kind"] for entry in AuditLog(str(tmp_path / "storage")).read(1_000, (*MOVES, "started"))]
+    assert kinds.count("started") >= 2 and kinds[kinds.index("rolled_back") + 1] == "started"
+
+
 def test_an_object_store_holds_all_that_a_run_goes_on_from(ray_cluster: str, tmp_path: Path) -> None:
     with object_store() as address:
         storage = address.format(folder="run")
@@ -190,13 +236,13 @@ def test_an_object_store_holds_all_that_a_run_goes_on_from(ray_cluster: str, tmp
 
 
 def test_production_moves_on_evidence_and_the_audit_log_says_why(ray_cluster: str, tmp_path: Path) -> None:
-    settings = ("stream.rows=20000", "stream.synthetic.rate_rows_per_s=null", "promotion.policy=evidence")
+    settings = ("model.kind=mlp", "stream.rows=20000", "stream.synthetic.rate_rows_per_s=null", "promotion.policy=evidence")
     done = learn(ray_cluster, tmp_path, "gated", *settings)
     versions = done.report["versions"]
     assert versions["promoted"] >= 1 and 1 < versions["production"] < versions["head"], (
         "better than the first, and not just the last"
     )
-    moves = AuditLog(str(tmp_path / "storage")).read(10)
+    moves = AuditLog(str(tmp_path / "storage")).read(100, MOVES)
     assert moves[0]["by"] == "gate" and "errs less than version 1" in moves[0]["reason"]
     manifest, _ = VersionStore(str(tmp_path / "storage")).newest_whole()
     assert manifest is not None

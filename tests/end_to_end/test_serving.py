@@ -15,11 +15,13 @@ from ray_head import RayHead
 from systems import LiveSystem, free_port, perennial
 from waiting import wait_until
 
+from actors.durable import model_of
 from actors.learning.model_kinds import make_reader
 from actors.learning.models.config import ModelConfig
 from actors.learning.schema import Schema
 from actors.learning.state import ModelState
 from actors.learning.task import TaskConfig
+from actors.version_store import VersionStore
 from cluster.launch import VERSION_MANAGER, namespace_of
 from serve.instances import InstanceEncoder
 
@@ -68,7 +70,10 @@ def examples(rows: int, seed: int = 1) -> list[dict[str, Any]]:
 def system(shared_ray: RayHead, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LiveSystem, Client]]:
     """It knows nothing at first, not even what rows look like: all it learns is what users send."""
     port = free_port()
-    settings = ("stream.kind=journal", f"serve.port={port}", "serve.production.replicas=2", "learners.round_wait_s=0.05")
+    settings = (
+        "stream.kind=journal", f"serve.port={port}", "serve.production.replicas=2", "learners.round_wait_s=0.05",
+        "promotion.keep_versions=4", "learners.round_rows=64", "versions.commit_rows=300",
+    )  # fmt: skip
     folder = tmp_path_factory.mktemp("serving")
     with LiveSystem(shared_ray.address, folder, NAME, *settings, serve=True) as live:
         client = Client(port)
@@ -142,8 +147,11 @@ def settings_of(live: LiveSystem) -> list[str]:
 def test_two_hundred_moves_under_load_fail_no_request_and_mix_no_versions(system: tuple[LiveSystem, Client]) -> None:
     live, client = system
     head = client.get("/aliases")["production"]
-    kept = [version for version in range(head - 8, head + 1) if version > 0]
-    states, schema = states_and_schema(live, kept)
+    durable = [each["version"] for each in client.get("/versions?newest=1000")["versions"] if each["is_durable"]]
+    old = [version for version in durable if version < head - 4][-3:]
+    assert old and client.get(f"/versions/{old[0]}")["durable"]["files"], "some are in storage only"
+    states, schema = states_and_schema(live, [head - 2, head - 1, head], old)
+    kept = [*states]
     asked = [each["features"] for each in examples(40, seed=3)]
     replies: list[tuple[int, dict[str, Any]]] = []
     done = threading.Event()
@@ -162,7 +170,8 @@ def test_two_hundred_moves_under_load_fail_no_request_and_mix_no_versions(system
         loads = [pool.submit(load, first) for first in range(4)]
         try:
             for move in range(200):
-                client.post("/promote", {"version": kept[move % len(kept)], "reason": "a test"})
+                way = ("/promote", "/rollback")[move % 2]
+                client.post(way, {"version": kept[move % len(kept)], "reason": "a test"})
         finally:
             done.set()
         assert all(each.result() for each in loads)
@@ -179,14 +188,16 @@ def test_two_hundred_moves_under_load_fail_no_request_and_mix_no_versions(system
     client.post("/promote", {"version": head, "reason": "where it was"})
 
 
-def states_and_schema(live: LiveSystem, versions: list[int]) -> tuple[dict[int, ModelState], Schema]:
-    """The versions as the version manager keeps them."""
+def states_and_schema(live: LiveSystem, kept: list[int], durable: list[int]) -> tuple[dict[int, ModelState], Schema]:
+    """The versions as the version manager keeps them, and as storage does."""
+    store = VersionStore(str(live.folder / "storage"))
     ray.init(address=live.address, log_to_driver=False, configure_logging=False)
     try:
         manager = ray.get_actor(VERSION_MANAGER, namespace=namespace_of(live.name))
-        states = ray.get([manager.state.remote(version) for version in versions], timeout=20)
+        states = ray.get([manager.state.remote(version) for version in kept], timeout=20)
+        stored = {version: model_of(store, store.manifest(version)) for version in durable}
         schema = ray.get(manager.blueprint.remote(), timeout=20).schema
-        return dict(zip(versions, deepcopy(states), strict=True)), schema  # copied: Ray's memory goes with the connection
+        return stored | dict(zip(kept, deepcopy(states), strict=True)), schema  # copied: Ray's memory goes with the connection
     finally:
         ray.shutdown()
 

@@ -9,9 +9,11 @@ import pytest
 from systems import LiveSystem, alive
 from waiting import wait_until
 
+from actors.audit_log import AuditLog
+
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(300)]
 
-ENDLESS = ("stream.synthetic.rate_rows_per_s=3000",)
+ENDLESS = ("stream.synthetic.rate_rows_per_s=3000", "stream.synthetic.drift=none")
 _RECOVERY_TIMEOUT_S = 90.0
 
 
@@ -29,6 +31,8 @@ def test_a_run_outlives_the_deaths_of_its_actors_and_a_learner_that_hangs(ray_cl
         assert sum(actor["restarts"] for actor in status["actors"]) == 5, "nobody else was started again"
         assert_all_rows_are_accounted_for(system)
         wait_until(lambda: not alive({stopped}), 30, "the end of the process that hung")
+    told = AuditLog(str(tmp_path / "storage")).read(100, ["restart"])
+    assert {entry["actor"] for entry in told} == {"learner-0", "replay-0", "ingestor", "version_manager", "learner-1"}
 
 
 def actor_of(status: dict[str, Any], name: str) -> dict[str, Any]:

@@ -71,9 +71,10 @@ class SmallSystem:
                 raise RequestError(422, "wrong_value", f"label {item.label!r} is no class", f"[{i}].label")
         return [self._take(item) for item in items]
 
-    async def versions(self, newest: int) -> list[dict[str, Any]]:
+    async def versions(self, newest: int, below: int | None) -> list[dict[str, Any]]:
         await self._go()
-        return [{"version": number, "parent": number - 1} for number in sorted(self.kept, reverse=True)[:newest]]
+        found = [number for number in sorted(self.kept, reverse=True) if below is None or number < below]
+        return [{"version": number, "parent": number - 1} for number in found[:newest]]
 
     async def version(self, number: int) -> dict[str, Any] | None:
         await self._go()

@@ -15,11 +15,17 @@ def test_versions_come_newest_first_and_as_many_as_asked_for():
     app = gateway(SmallSystem())
     assert [v["version"] for v in ask(app, "GET", "/versions").json()["versions"]] == [2, 1, 0]
     assert [v["version"] for v in ask(app, "GET", "/versions?newest=1").json()["versions"]] == [2]
+    assert [v["version"] for v in ask(app, "GET", "/versions?newest=1&below=2").json()["versions"]] == [1]
 
 
 @pytest.mark.parametrize("newest", ["0", "1001", "-1", "1.5", "all", "", "9" * 40, "٣"])
 def test_a_number_of_versions_that_is_none_is_refused(newest):
     refusal(ask(gateway(SmallSystem()), "GET", "/versions", params={"newest": newest}), 422, "wrong_value", "newest")
+
+
+@pytest.mark.parametrize("below", ["-1", "1.5", "all", "", "9" * 40])
+def test_a_place_in_the_list_of_versions_that_is_none_is_refused(below):
+    refusal(ask(gateway(SmallSystem()), "GET", "/versions", params={"below": below}), 422, "wrong_value", "below")
 
 
 def test_one_version_is_shown_by_its_number():

@@ -24,7 +24,7 @@ SCHEMA = Schema(tuple(Column(name, ColumnKind.NUMERIC) for name in NAMES), "clas
 
 def learned(task: TaskConfig, steps: int) -> ModelState:
     """What a learner makes of some rows: the version that is to be served."""
-    model = ModelConfig(hidden=[8])
+    model = ModelConfig(kind="mlp", hidden=[8])
     learner = Learner(model, LearnersConfig().optimizer, task, 3, seed=1)
     rng = np.random.default_rng(0)
     for _ in range(steps):
@@ -39,7 +39,7 @@ def learned(task: TaskConfig, steps: int) -> ModelState:
 
 
 def blueprint(task: TaskConfig) -> Blueprint:
-    return Blueprint(SCHEMA, task, ModelConfig(hidden=[8]), 3, 1)
+    return Blueprint(SCHEMA, task, ModelConfig(kind="mlp", hidden=[8]), 3, 1)
 
 
 def instances(rows: int) -> list[dict[str, float]]:
@@ -63,7 +63,7 @@ def test_a_reply_is_what_the_learner_would_have_predicted(kind, inline_s, monkey
         return await server.answer(instances(5), ids(5))
 
     replies = asyncio.run(serve())
-    learner = Learner(ModelConfig(hidden=[8]), LearnersConfig().optimizer, task, 3, seed=1)
+    learner = Learner(ModelConfig(kind="mlp", hidden=[8]), LearnersConfig().optimizer, task, 3, seed=1)
     learner.load(state)
     answer = learner.predict(np.array([list(each.values()) for each in instances(5)], np.float32))
     assert [reply.request_id for reply in replies] == ids(5) and {reply.version for reply in replies} == {30}
@@ -147,3 +147,28 @@ def test_a_module_that_raises_fails_its_request_and_no_other(monkeypatch):
         return await server.answer(instances(1), ids(1))
 
     assert len(asyncio.run(serve())) == 1
+
+
+@pytest.mark.parametrize("inline_s", [0.0, 60.0], ids=["in a thread", "at once"])
+def test_what_a_request_takes_by_itself_is_measured_anew_for_every_version(inline_s, monkeypatch):
+    monkeypatch.setattr(model_server, "_INLINE_S", inline_s)
+    monkeypatch.setattr(model_server, "_MEASURE_EVERY_S", 0.0)
+    monkeypatch.setattr(model_server, "_MEASURE_AFTER_S", 0.0)
+    monkeypatch.setattr(model_server, "_MEASURE_SPARING", 0.0)
+
+    async def measured(server):
+        while server.latency_ms is None:
+            await server.answer(instances(3), ids(3))
+            await asyncio.sleep(0)
+        return server.latency_ms
+
+    async def serve():
+        server = ModelServer()
+        await server.swap(learned(TaskConfig(), 3), blueprint(TaskConfig()))
+        assert server.latency_ms is None
+        first = await measured(server)
+        await server.swap(learned(TaskConfig(), 4), None)
+        assert server.latency_ms is None, "that was another version"
+        return first, await measured(server)
+
+    assert all(latency_ms > 0 for latency_ms in asyncio.run(asyncio.wait_for(serve(), 60)))

@@ -15,6 +15,7 @@ from actors.learning.gate.run_length import RunLength
 from actors.learning.gate.slices import SliceHarm
 from actors.learning.part import Tree
 
+_NOTICEABLE_MS = 1.0  # what is less is noise, and nobody's matter
 _LARGEST_LOG = 700.0  # whose exponential is still a number
 
 
@@ -30,7 +31,6 @@ class Cause(StrEnum):
     CONSTANT_OUTPUT = "constant_output"
     REGRET = "regret"  # errs more than the other: noticed after tens of labels if much more, after thousands if a little
     SLICE = "slice"
-    FORGETTING = "forgetting"
     EVIDENCE = "evidence"
     TIME = "time"
 
@@ -82,7 +82,8 @@ class Comparison:
         factor, measured = self.config.guards.latency_factor, self.measured
         if factor is None or measured is None or measured.production_latency_ms is None or measured.shadow_latency_ms is None:
             return False
-        return measured.shadow_latency_ms > factor * measured.production_latency_ms
+        slower_ms = measured.shadow_latency_ms - measured.production_latency_ms
+        return slower_ms > _NOTICEABLE_MS and measured.shadow_latency_ms > factor * measured.production_latency_ms
 
     @property
     def has_forgotten(self) -> bool:
@@ -110,7 +111,7 @@ class Comparison:
             harm, log_harm_N = self.harm.after(rows.slice_N, gain_N)
             calls[Cause.SLICE] = log_harm_N >= harm.log_limit
             is_enough_N = (log_benefit_N >= -log(config.alpha)) & (self.labels + count_N >= config.min_labels)
-            calls[Cause.EVIDENCE] = is_enough_N & (not self.is_too_slow)
+            calls[Cause.EVIDENCE] = is_enough_N & (not (self.is_too_slow or self.has_forgotten))
         after = replace(
             self,
             harm=harm,

@@ -8,8 +8,9 @@ class GuardsConfig(Section):
         2.0, "A shadow that takes more than so many times production's p95 latency waits; null: latency does not matter.", gt=1
     )
     forgetting: float | None = setting(
-        0.05,
-        "A shadow that lost more than this on the regime memory is rejected; null: forgetting does not matter.",
+        None,
+        "A shadow that lost more than this on the past regimes, in their mean, waits; null: forgetting does not matter. Where "
+        "a new regime contradicts an old one, whoever learns it has to forget.",
         unit="score",
         ge=0,
         le=1,

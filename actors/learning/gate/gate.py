@@ -35,7 +35,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`row` is the index of the row, among those just observed, at which it fell; None where no row was its cause."""
+    """`row` is the index of the row, among those just observed, at which it fell."""
 
     verdict: Verdict
     cause: Cause
@@ -43,7 +43,7 @@ class Decision:
     incumbent: int
     labels: int
     e_value: float
-    row: int | None
+    row: int
     reason: str
 
 
@@ -74,13 +74,11 @@ class Gate:
         """Somebody has moved production by hand: it is watched like a version that the gate has promoted."""
         self._begin(None if production == previous else (production, previous), Phase.WATCHING)
 
-    def measure(self, measured: Measurements) -> list[Decision]:
+    def measure(self, measured: Measurements) -> None:
         """The newest measurements replace all earlier ones. Those of a version that is not examined change nothing."""
         comparison = self._comparison
-        if comparison is None or not comparison.is_of(measured.shadow, comparison.incumbent, Phase.EXAMINING):
-            return []
-        self._comparison = replace(comparison, measured=measured)
-        return [self._decide(self._comparison, Cause.FORGETTING, None)] if self._comparison.has_forgotten else []
+        if comparison is not None and comparison.is_of(measured.shadow, comparison.incumbent, Phase.EXAMINING):
+            self._comparison = replace(comparison, measured=measured)
 
     def observe(self, rows: PairedRows) -> list[Decision]:
         """The decisions that these rows bring about, in order; the same however the rows are cut into messages."""
@@ -120,6 +118,7 @@ class Gate:
             "e_needed": now.e_needed if now else None,
             "reasons": [balance(now), *holds(now)] if now else ["the shadow is production itself, or was refused"],
             "last": self._last,
+            "measured": now.measured.to_json() if now and now.measured else None,
             "rows": {"stale": self.stale_rows, "repeated": self.repeated_rows},
         }
 
@@ -134,7 +133,6 @@ class Gate:
         assert now.waited_labels < now.patience_labels, "time is up, and nobody was told"
         assert abs(now.gain_sum) <= now.labels, "gains are from -1 to 1"
         assert now.regret.log_e < log(self._config.false_alarm_labels), "an alarm was not heard"
-        assert not now.has_forgotten, "a shadow that has forgotten is examined"
         assert now.measured is None or now.is_of(now.measured.shadow, now.incumbent, Phase.EXAMINING), "measured another one"
 
     # --- what outlives the process
@@ -167,7 +165,7 @@ class Gate:
         elif not self._compares(*pair, phase):
             self._comparison = Comparison.begun(self._config, *pair, phase)
 
-    def _decide(self, now: Comparison, cause: Cause, row: int | None) -> Decision:
+    def _decide(self, now: Comparison, cause: Cause, row: int) -> Decision:
         """Moves on to what follows from the decision."""
         match cause:
             case Cause.TIME:

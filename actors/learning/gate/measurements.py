@@ -1,6 +1,6 @@
 """What is known of a shadow besides its answers."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from math import isfinite
 
 from actors.learning.part import Tree
@@ -19,6 +19,9 @@ class Measurements:
         for value in (self.production_latency_ms, self.shadow_latency_ms, self.forgetting):
             if value is not None and not isfinite(value):
                 raise ValueError(f"a measurement of version {self.shadow} is {value}; leave out what is not known")
+
+    def to_json(self) -> dict[str, float | None]:
+        return {name: value for name, value in asdict(self).items() if name != "shadow"}
 
     def to_state(self) -> Tree:
         return list(astuple(self))

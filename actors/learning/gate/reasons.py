@@ -5,7 +5,7 @@ from actors.learning.gate.comparison import Cause, Comparison, Phase
 
 def reason(comparison: Comparison, cause: Cause) -> str:
     """One or two sentences: what happened, the limit and its key, and how the versions stood."""
-    guards, measured = comparison.config.guards, comparison.measured
+    guards = comparison.config.guards
     match cause:
         case Cause.NON_FINITE:
             why = "it gave no answer, or one that is not finite"
@@ -15,9 +15,6 @@ def reason(comparison: Comparison, cause: Cause) -> str:
             why = f"it errs more than version {comparison.incumbent} (promotion.false_alarm_labels)"
         case Cause.SLICE:
             why = f"in one class it is worse by more than {guards.slice_margin:g} (promotion.guards.slice_margin)"
-        case Cause.FORGETTING:
-            lost = measured.forgetting if measured else None
-            why = f"it lost {lost} on the regime memory, more than {guards.forgetting} (promotion.guards.forgetting)"
         case Cause.EVIDENCE:
             why = f"it errs less than version {comparison.incumbent} (promotion.alpha)"
         case Cause.TIME:
@@ -45,5 +42,10 @@ def holds(comparison: Comparison) -> list[str]:
         found.append(
             f"it takes {measured.shadow_latency_ms:.1f} ms, production {measured.production_latency_ms:.1f} ms at the 95th "
             "percentile (promotion.guards.latency_factor)"
+        )
+    if measured is not None and comparison.has_forgotten:
+        found.append(
+            f"it lost {measured.forgetting:.4g} on the past regimes, more than {config.guards.forgetting:g} "
+            "(promotion.guards.forgetting)"
         )
     return found
