@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from actors import prediction_join
 from actors.errors import LearningError, LostPlaceError
-from actors.evaluator import Alarm, Evaluator
+from actors.evaluator import Evaluator
 from actors.learning.drift.adwin import Adwin, AdwinConfig
+from actors.learning.drift.alarm import Alarm
 from actors.learning.drift.config import DriftConfig
 from actors.learning.drift.signal import Signal
 from actors.learning.labels import FEEDBACK
@@ -94,13 +95,13 @@ def test_shards_are_scored_together_in_row_order():
 def test_an_alarm_names_the_row_of_the_stream_the_detector_and_what_it_watched():
     row_N = 5000 + 3 * np.arange(1000)
     error_N = np.repeat([0, 1], 500)
-    e = evaluator(drift=DriftConfig(detectors=["window_mean", "ddm"]))
+    e = evaluator(drift=DriftConfig(detectors=["window_mean", {"kind": "ddm", "warm_up_rows": 30}]))
     seen = e.observe(batch(row_N, np.zeros(1000, dtype=np.int64)), classified(row_N, error_N))
     assert seen.alarms[:2] == (
         Alarm(5000 + 3 * 500, "ddm", Signal.ERROR),
         Alarm(5000 + 3 * 505, "window_mean", Signal.SCORE),
     )
-    assert e.summary()["drift"][0] == {"row": 6500, "detector": "ddm", "signal": "error", "action": "none"}
+    assert e.summary()["drift"][0] == {"row": 6500, "detector": "ddm", "signal": "error", "action": "alert"}
 
 
 def test_only_the_first_prediction_of_a_row_counts_even_after_its_label_came():
