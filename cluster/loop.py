@@ -22,7 +22,7 @@ from actors.evaluator import Observation
 from actors.learning.promotion import Aliases, PromotionPolicy
 from actors.learning.steering import is_steered
 from actors.learning.versioning import Outcome, VersionHistory
-from actors.records import RoundHeader
+from actors.records import RoundHeader, StreamPosition
 from actors.version_manager import Commit
 from cluster.archivist import Archivist
 from cluster.calls import ATTEMPTS, DEATHS, SLICE_S, await_life, has_died, is_ready, revived, value_of
@@ -139,6 +139,9 @@ class LearningLoop:
         """Makes the head durable, and waits for it. Raises LearningError where it cannot be."""
         for _ in range(ATTEMPTS):
             self.archivist.finish()
+            place = self.feed.place
+            if place and self._steers and 0 < self.version == self._known and place[1] != self.archivist.position:
+                self._mark(*place)
             if not self._is_cut_open:
                 return
             self._cut()
@@ -154,8 +157,12 @@ class LearningLoop:
     @property
     def _is_cut_open(self) -> bool:
         """Whether there is a head that is not durable, and nothing on its way into the next one."""
-        known = self.archivist.durable.version if self.archivist.durable else 0
-        return self.version > known and not (self._flights or self._leftovers or self._queue or self._learning)
+        return self.version > self._known and not (self._flights or self._leftovers or self._queue or self._learning)
+
+    @property
+    def _known(self) -> int:
+        """The newest durable version."""
+        return self.archivist.durable.version if self.archivist.durable else 0
 
     def _cut(self) -> None:
         place, seen = self.feed.place, self.observation
@@ -163,6 +170,21 @@ class LearningLoop:
         scores = {"metric": seen.metric, "recent": seen.recent, "overall": seen.overall} if seen else None
         head = self._kept[self.version]
         self.archivist.commit(self.version, self._rows, head, place, self._history, self.aliases, scores)
+
+    def _mark(self, round_number: int, position: StreamPosition) -> None:
+        """A version for what has been predicted, scored and kept waiting since the last one, with its weights."""
+        for _ in range(ATTEMPTS):
+            mark = self.system.version_manager.handle.mark.options(num_returns=2)
+            commit_ref, head = mark.remote(self.version, round_number, position)
+            try:
+                commit: Commit = value_of(commit_ref)
+            except DEATHS:
+                self._ensure_version_manager()
+                continue
+            self._head = head
+            self._note_version(commit, head)
+            return
+        raise LearningError(f"the version manager died {ATTEMPTS} times in a row; Ray's logs tell why")
 
     # --- sync: a round of all shards becomes one version
 
@@ -345,6 +367,9 @@ class LearningLoop:
     def _note(self, header: RoundHeader, commit: Commit, head: ObjectRef | None) -> None:
         assert head is not None
         self._history.saw(header.read, header.quarantined)
+        self._note_version(commit, head)
+
+    def _note_version(self, commit: Commit, head: ObjectRef) -> None:
         if commit.record is not None:
             self._history.commit(commit.record)
         self.version, self._rows = max(self.version, commit.version), commit.rows
