@@ -12,11 +12,13 @@ from rich.console import Console
 
 from actors.durable import RUN, Resumed
 from actors.errors import ConfigError, DamagedVersionError, UnknownVersionError
+from actors.learning.drift.actions import FreezeConfig
 from actors.learning.encoding import RowEncoder
 from actors.learning.lineage import OffsetRange, OffsetSet
 from actors.learning.promotion import Aliases, PromotionPolicy
 from actors.learning.state import ModelState
 from actors.learning.task import TaskKind
+from actors.learning.update import UpdateConfig
 from actors.learning.versioning import VersionHistory
 from actors.records import StreamPosition
 from actors.storage import shown
@@ -132,11 +134,16 @@ def _branch(base: Resumed, newest: Resumed, excluded: tuple[OffsetRange, ...], *
 
 
 def _undisturbed(config: PerennialConfig) -> PerennialConfig:
-    """As fast as it goes, and without anybody judging: production has learned these rows, which is no fair comparison."""
+    """As fast as it goes, every row as it comes, and without anybody judging: production has learned these rows, which is no
+    fair comparison. A feed that breaks is kept out of it again.
+    """
     synthetic = config.stream.synthetic.model_copy(update={"rate_rows_per_s": None})
     promotion = config.promotion.model_copy(update={"policy": PromotionPolicy.MANUAL})
     stream = config.stream.model_copy(update={"synthetic": synthetic})
-    return config.model_copy(update={"stream": stream, "promotion": promotion})
+    actions = tuple(action for action in config.drift.actions if not isinstance(action, FreezeConfig))
+    drift = config.drift.model_copy(update={"actions": actions})
+    changes = {"stream": stream, "promotion": promotion, "drift": drift, "update": UpdateConfig()}
+    return config.model_copy(update=changes)
 
 
 def _until(offsets: Mapping[str, int], excluded: tuple[OffsetRange, ...]) -> dict[str, int]:

@@ -5,7 +5,7 @@ VLDB 2004, section 3.
 """
 
 from collections import deque
-from math import log, sqrt
+from math import log, pi, sqrt
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from pydantic import field_validator
 from actors.learning.drift.signal import Signal
 from actors.learning.section import Section, setting
 
-_LOOKS = 4.0  # at windows so far apart that they tell something new, in the time of one
+_LOOKS = 14.0  # at windows so far apart that they tell something new, in the time of one
 _DEFAULT_ROWS = 1e6
 
 
@@ -41,13 +41,14 @@ class WindowMean:
     """Keeps 2 x `window_rows` values; starts again after an alarm; one-sided: a rising score never alarms.
 
     A threshold in figures has no statistics in it: at an accuracy of p the difference of two windows of W rows has a standard
-    deviation of sqrt(2p(1-p)/W), 0.06 at p = 0.8 and W = 100. With `auto` it follows the older window's spread, as Bernstein's
-    inequality bounds it, so that `rows_between_alarms` lie between two false alarms or more.
+    deviation of sqrt(2p(1-p)/W), 0.06 at p = 0.8 and W = 100. With `auto` it follows the windows' spread, much as in
+    Bernstein's inequality, so that `rows_between_alarms` lie between two false alarms or more.
     """
 
     def __init__(self, config: WindowMeanConfig, rows_between_alarms: float | None = None) -> None:
         self._config = config
-        self._log = log(max(2.0, _LOOKS * (rows_between_alarms or _DEFAULT_ROWS) / config.window_rows))
+        odds = log(max(20.0, _LOOKS * (rows_between_alarms or _DEFAULT_ROWS) / config.window_rows))
+        self._log = odds - 0.5 * log(4 * pi * odds)  # the normal tail is lower than exp(-x) by this
         self.evidence: list[dict[str, float]] = []
         self._forget()
 
@@ -56,8 +57,8 @@ class WindowMean:
         size = self._config.window_rows
         if self._config.threshold != "auto":
             return self._config.threshold * size
-        mean = min(1.0, max(0.0, (self._older_sum + 1.0) / (size + 2)))
-        return sqrt(4 * size * mean * (1 - mean) * self._log) + 2 / 3 * self._log
+        mean = min(1.0, max(0.0, (self._older_sum + self._newer_sum + 1.0) / (2 * size + 2)))
+        return sqrt(4 * size * mean * (1 - mean) * self._log) + self._log / 3
 
     def _forget(self) -> None:
         self._older: deque[float] = deque()
