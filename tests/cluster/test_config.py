@@ -3,7 +3,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.errors import ConfigError
@@ -44,6 +44,7 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
+@settings(deadline=None)
 @given(documents)
 def test_what_is_rendered_loads_as_the_same_configuration(tmp_path_factory, document):
     config = PerennialConfig.model_validate(document)
