@@ -141,7 +141,8 @@ class RoundFeed:
 
     def _request_again(self) -> tuple[ObjectRef, ObjectRef]:
         next_round = self._system.ingestor.handle.next_round.options(num_returns=2)
-        order = () if self._obeyed is None else (self._obeyed.ref,)
+        self._obeyed_ref = self._obeyed.ref if self._obeyed else None
+        order = () if self._obeyed_ref is None else (self._obeyed_ref,)
         refs: list[ObjectRef] = next_round.remote(self._number, *order)
         return refs[0], refs[1]
 
@@ -152,8 +153,9 @@ class RoundFeed:
                 header: RoundHeader = value_of(header_ref, CALL_TIMEOUT_S + self._config.learners.round_wait_s)
                 return batch, header
             except DEATHS as error:
-                if self._obeyed is not None and has_died(self._obeyed.ref):
-                    self._mend_order(error)
+                if self._obeyed is not None and has_died(self._obeyed_ref):
+                    if self._obeyed.ref is self._obeyed_ref:  # nobody has asked for it again yet
+                        self._mend_order(error)
                     self._next = self._request_again()
                     continue
                 logger.warning("the ingestor died (%s); started again, it goes on from its last position", error)

@@ -44,6 +44,17 @@ def test_rows_wait_until_the_volume_is_reached_and_none_is_lost(ray_cluster: str
     assert len(np.unique(version_N[1500:])) <= 1 + 3, "between two updates one version predicts"
 
 
+def test_rows_wait_in_async_mode_too_and_none_is_lost(ray_cluster: str, tmp_path: Path) -> None:
+    done = learn(ray_cluster, tmp_path, "async", "stream.rows=8000", "stream.synthetic.rate_rows_per_s=null",
+                 "consolidation.mode=async", "update.policy=[{kind: volume, rows: 2000}]", "update.warm_up_rows=1000",
+                 "learners.round_rows=200")  # fmt: skip
+    rows = done.report["rows"]
+    assert (rows["read"], rows["tested"], rows["lost"], rows["duplicated"]) == (8000, 8000, 0, 0)
+    assert rows["trained"] + rows["waiting"] == 8000 and rows["waiting"] == done.report["update"]["waiting_rows"]
+    assert done.report["update"]["updates"]["volume"] >= 3
+    assert done.predictions["label"].null_count == 0
+
+
 def test_a_feed_that_breaks_is_not_learned_and_learning_goes_on_when_it_comes_back(ray_cluster: str, tmp_path: Path) -> None:
     table = synthetic_rows(ROWS)
     for name in [name for name in table.column_names if name != "class"]:
