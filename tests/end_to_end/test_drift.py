@@ -21,7 +21,12 @@ from actors.version_store import VersionStore
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
 ROWS = 16_000
-STREAM = (f"stream.rows={ROWS}", "stream.synthetic.rate_rows_per_s=null", "stream.synthetic.drift_every_rows=8000")
+STREAM = (
+    "model.kind=mlp",
+    f"stream.rows={ROWS}",
+    "stream.synthetic.rate_rows_per_s=null",
+    "stream.synthetic.drift_every_rows=8000",
+)
 
 
 def synthetic_rows(rows: int) -> pa.Table:
@@ -45,7 +50,7 @@ def test_rows_wait_until_the_volume_is_reached_and_none_is_lost(ray_cluster: str
 
 
 def test_rows_wait_in_async_mode_too_and_none_is_lost(ray_cluster: str, tmp_path: Path) -> None:
-    done = learn(ray_cluster, tmp_path, "async", "stream.rows=8000", "stream.synthetic.rate_rows_per_s=null",
+    done = learn(ray_cluster, tmp_path, "async", "model.kind=mlp", "stream.rows=8000", "stream.synthetic.rate_rows_per_s=null",
                  "consolidation.mode=async", "update.policy=[{kind: volume, rows: 2000}]", "update.warm_up_rows=1000",
                  "learners.round_rows=200")  # fmt: skip
     rows = done.report["rows"]
@@ -62,7 +67,7 @@ def test_a_feed_that_breaks_is_not_learned_and_learning_goes_on_when_it_comes_ba
         values[6000:9000] = 0.0
         table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
     pq.write_table(table, tmp_path / "rows.parquet")
-    done = learn(ray_cluster, tmp_path, "broken", "stream.kind=files", f"stream.path={tmp_path / 'rows.parquet'}",
+    done = learn(ray_cluster, tmp_path, "broken", "model.kind=mlp", "stream.kind=files", f"stream.path={tmp_path / 'rows.parquet'}",
                  "drift.detectors=[ks_input]", "learners.round_rows=100")  # fmt: skip
     rows = done.report["rows"]
     aside = rows["quarantined_by_reason"]["broken_feed"]
@@ -133,6 +138,7 @@ def pids_of(system: LiveSystem, *names: str) -> list[int] | None:
 
 def test_a_run_that_stops_while_rows_wait_keeps_what_it_has_seen_of_them(ray_cluster: str, tmp_path: Path) -> None:
     settings = (
+        "model.kind=mlp",
         "stream.synthetic.rate_rows_per_s=null",
         "update.policy=[{kind: volume, rows: 100000}]",
         "update.warm_up_rows=500",
