@@ -67,8 +67,8 @@ def test_a_feed_that_breaks_is_not_learned_and_learning_goes_on_when_it_comes_ba
         values[6000:9000] = 0.0
         table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
     pq.write_table(table, tmp_path / "rows.parquet")
-    done = learn(ray_cluster, tmp_path, "broken", "model.kind=mlp", "stream.kind=files", f"stream.path={tmp_path / 'rows.parquet'}",
-                 "drift.detectors=[ks_input]", "learners.round_rows=100")  # fmt: skip
+    done = learn(ray_cluster, tmp_path, "broken", "stream.kind=files", f"stream.path={tmp_path / 'rows.parquet'}",
+                 "model.kind=mlp", "drift.detectors=[ks_input]", "learners.round_rows=100")  # fmt: skip
     rows = done.report["rows"]
     aside = rows["quarantined_by_reason"]["broken_feed"]
     assert 2000 < aside <= 3400
