@@ -67,8 +67,9 @@ def detectors(budget: float) -> Iterator[tuple[str, Alarms]]:
         ("KSWIN", {"seed": 1}),
         ("binary.DDM", {}),
         ("binary.EDDM", {}),
-        ("binary.HDDM_A", {}),
-        ("binary.HDDM_W", {}),
+        ("binary.FHDDM", {}),
+        ("binary.HDDMA", {}),
+        ("binary.HDDMW", {}),
     ):
         config = RiverConfig(detector=f"river.drift.{path}", settings=settings, memory_rows=100_000)
         try:
