@@ -2,7 +2,8 @@
 
 A tree is grown in one piece on a window of remembered rows, which learns more from a row than growing it by the row does, and
 costs next to nothing on coded features; what drift has made wrong goes with its trees. Trees are grown on Poisson(1) weights
-(Oza and Russell 2001, online bagging) and a random choice of features at each split (Breiman 2001, "Random Forests").
+(Oza and Russell 2001, online bagging), which is what makes them differ; each split looks at every feature, for most of them may
+be noise. Those of the shorter windows split only where chance is no likely reason.
 
 Shapes: N rows, D features, G trees, B nodes of a tree, K outputs.
 """
@@ -24,7 +25,6 @@ EXPERTS = len(WINDOWS) * len(NEWEST)
 _ARRAYS = ("feature", "threshold", "child", "leaf")
 _LEAST_ROWS = 2
 _MOST_CELLS = 1_000_000  # of leaf probabilities in one forest: with many classes the trees are fewer
-_TRIED_SHARE = 1.0  # of the features at each split, as streaming random patches have it: some may be all noise
 _GROWN_EVERY_ROWS = 64  # one tree in one of the forests
 
 
@@ -36,11 +36,9 @@ def _grow(
     weight_N: np.ndarray,
     is_class: bool,
     codes: int,
-    tried: int,
     depth: int,
     least: int,
     doubt: float,
-    seed: int,
     feature_B: np.ndarray,
     threshold_B: np.ndarray,
     child_B: np.ndarray,
@@ -50,11 +48,9 @@ def _grow(
     rows, features = code_ND.shape
     nodes, outputs = leaf_BK.shape
     sums = outputs if is_class else 2  # class weights, or weight and weighted value
-    np.random.seed(seed)
     order_N, spare_N = np.arange(rows), np.empty(rows, np.int64)
     start_B, stop_B, depth_B = np.empty(nodes, np.int64), np.empty(nodes, np.int64), np.empty(nodes, np.int64)
     start_B[0], stop_B[0], depth_B[0] = 0, rows, 0
-    pool_D = np.arange(features)
     cell_CS = np.empty((codes, sums), np.float32)
     total_S, left_S = np.empty(sums, np.float32), np.empty(sums, np.float32)
     made, node = 1, 0
@@ -79,10 +75,7 @@ def _grow(
         best_gain, best_feature, best_code = np.float32(1e-4), -1, 0
         is_open = depth_B[node] < depth and stop - start >= 2 * least and made + 2 <= nodes
         if is_open and not (is_class and pure > weight - np.float32(1e-3)):
-            for draw in range(tried):
-                other = np.random.randint(draw, features)
-                pool_D[draw], pool_D[other] = pool_D[other], pool_D[draw]
-                d = pool_D[draw]
+            for d in range(features):
                 cell_CS[:] = np.float32(0)
                 lowest, highest = codes, 0
                 for at in range(start, stop):
@@ -217,9 +210,8 @@ def learn(
 ) -> None:
     """Grows the trees that are due between two numbers of learned rows, on the rows in memory, latest last. In place."""
     features = code_MD.shape[1]
-    tried = max(min(features, 3), int(np.ceil(_TRIED_SHARE * features)))
-    # The largest of m chance gains, in chi-square, is about 2 ln m; some ten thresholds of a feature are as good as independent.
-    chance = 2.0 * float(np.log(10.0 * tried))
+    # The largest of m chance gains, in chi-square, is about 2 ln m; ten thresholds of a feature are as good as independent.
+    chance = 2.0 * float(np.log(10.0 * features))
     for number in range(rows_before // _GROWN_EVERY_ROWS, rows_after // _GROWN_EVERY_ROWS):
         at = _TURNS[number % len(_TURNS)]
         window, grown = WINDOWS[at], parts["forest.grown"]
@@ -231,7 +223,7 @@ def learn(
         chosen = np.flatnonzero(weight_M)
         from_M = len(code_MD) - len(weight_M) + chosen
         _grow(
-            code_MD[from_M], label_M[from_M], value_M[from_M], weight_M[chosen], aim == CLASSES, CODES, tried, DEPTH,
-            _LEAST_ROWS, doubt, int(rng.integers(1 << 31)), *(parts[name][tree] for name in names),
+            code_MD[from_M], label_M[from_M], value_M[from_M], weight_M[chosen], aim == CLASSES, CODES, DEPTH,
+            _LEAST_ROWS, doubt, *(parts[name][tree] for name in names),
         )  # fmt: skip
         grown[at] += 1

@@ -150,7 +150,7 @@ def _mixed(
 
 
 @compiled
-def _step_second(aim: int, gap_K: np.ndarray, log_XK: np.ndarray, rate: float, second_X: np.ndarray) -> None:
+def _step_second(aim: int, gap_K: np.ndarray, log_XK: np.ndarray, rate: Any, second_X: np.ndarray) -> None:
     for x in range(len(second_X)):
         slope = np.float32(0)
         for k in range(len(gap_K)):
