@@ -202,6 +202,7 @@ def print_tables(results: Sequence[Result]) -> None:
             if any(timed):
                 print(f"{method:14}" + "".join(f"{_speed(each):>18}" for each in timed))
     _print_standing(methods, by_place)
+    _print_cost_of_sharding(by_place)
     for failed in (r for r in results if r.error):
         print(f"\nfailed: {failed}")
 
@@ -238,6 +239,18 @@ def _print_standing(methods: Sequence[str], by_place: dict[tuple[str, str, int],
         if ran:
             mean = sum(result.accuracy for result, _ in ran) / len(ran)
             print(f"{method:14}{marks.count('*'):>4} best{len(marks) - marks.count(' '):>5} of {len(marks)}{mean:>10.2f} %")
+
+
+def _print_cost_of_sharding(by_place: dict[tuple[str, str, int], Result]) -> None:
+    """The most that any two runs differ that differ in their shards alone."""
+    runs: dict[tuple[str, int], list[float]] = {}
+    for (method, stream, delay), result in by_place.items():
+        if method.startswith("perennial "):
+            runs.setdefault((stream, delay), []).append(result.accuracy)
+    spreads = {place: max(each) - min(each) for place, each in runs.items() if len(each) > 1}
+    if spreads:
+        stream, delay = max(spreads, key=spreads.__getitem__)
+        print(f"\nRuns with different shards differ by {spreads[stream, delay]:.2f} points at most ({stream}, delay {delay})")
 
 
 # --- command line
