@@ -18,10 +18,12 @@ import argparse
 import csv
 import json
 import math
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -125,11 +127,15 @@ def peers(stream: Stream, delays: Sequence[int], methods: Sequence[str], python:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert child.stdout is not None
         with child:
-            for line in child.stdout:
-                if line.startswith("{"):
-                    told = json.loads(line)
-                    missing.discard((told["method"], told["delay"]))
-                    yield Result(stream=stream.name, **told)
+            try:
+                for line in child.stdout:
+                    if line.startswith("{"):
+                        told = json.loads(line)
+                        missing.discard((told["method"], told["delay"]))
+                        yield Result(stream=stream.name, **told)
+            except BaseException:  # nobody wants the rest
+                child.terminate()
+                raise
         errors.seek(0)
         last = (errors.read().strip().splitlines() or ["it said nothing"])[-1]
     for method, delay in sorted(missing):
@@ -156,18 +162,32 @@ def perennial_run(stream: Stream, delay: int, shards: int, seed: int, overrides:
         command = [sys.executable, "-m", "cluster", "run", "--once", "--no-serve", "--report", str(folder / "report")]
         command += ["--config", str(folder / "defaults.yaml")]
         command += [word for setting in settings for word in ("--set", setting)]
-        try:
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            return Result(method, stream.name, delay, error=f"it was not done after {TIMEOUT_S / 3600:g} hours")
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            return Result(method, stream.name, delay, error=f"perennial run ended with {done.returncode}: {last}")
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as child:
+            try:
+                _, said = child.communicate(timeout=TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                _end(child)
+                return Result(method, stream.name, delay, error=f"it was not done after {TIMEOUT_S / 3600:g} hours")
+            except KeyboardInterrupt:
+                _end(child)
+                raise
+        if child.returncode:
+            last = (said.strip().splitlines() or ["it said nothing"])[-1]
+            return Result(method, stream.name, delay, error=f"perennial run ended with {child.returncode}: {last}")
         report = json.loads((folder / "report" / "report.json").read_text())
     rows = report["rows"]["tested"]
     if report["rows"]["quarantined"] or report["rows"]["lost"]:
         return Result(method, stream.name, delay, error=f"not all rows were learned: {report['rows']}")
     return Result(method, stream.name, delay, rows, round(report["prequential"]["accuracy"] * rows))
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """As Ctrl-C would: it takes its Ray down with it."""
+    child.terminate()
+    try:
+        child.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        child.kill()
 
 
 def perennial_in_process(stream: Stream, delay: int, shards: int, seed: int, overrides: Sequence[str]) -> Result:
@@ -310,17 +330,23 @@ def results_of(options: argparse.Namespace, folder: Path) -> Iterable[Result]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Ctrl-C ends it with the tables of what has been run."""
     options = options_of(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     results: list[Result] = []
-    with tempfile.TemporaryDirectory() as folder:
+    is_done = False
+    with tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):
         for result in results_of(options, Path(folder)):
             results.append(result)
             print(result, file=sys.stderr, flush=True)
             if options.json:
                 with options.json.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(asdict(result)) + "\n")
+        is_done = True
     print_tables(results)
-    return 1 if any(result.error for result in results) else 0
+    if not is_done:
+        print("\ninterrupted: the rest was not run")
+    return 0 if is_done and not any(result.error for result in results) else 1
 
 
 if __name__ == "__main__":

@@ -166,6 +166,23 @@ def test_one_process_learns_as_a_run_on_ray_does(benchmark, tmp_path):
     assert alone.cpu_s > 0
 
 
+def test_whoever_interrupts_it_gets_the_tables_of_what_ran(tmp_path):
+    command = [sys.executable, str(BENCHMARKS / "accuracy.py"), "--streams", "builtin_abrupt", "builtin_gradual"]
+    command += ["--rows", "300", "--delays", *map(str, range(300)), "--peers", "none", "--shards", "none"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None and running.stdout is not None
+        assert "builtin_abrupt delay 0 in process 1: " in running.stderr.readline()
+        running.terminate()
+        running.stderr.read()
+        said = running.stdout.read()
+    assert running.returncode == 1
+    assert (
+        "labels 0 rows late" in said
+        and "labels 299 rows late" not in said
+        and said.endswith("interrupted: the rest was not run\n")
+    )
+
+
 def test_it_runs_from_the_command_line(tmp_path):
     command = [sys.executable, str(BENCHMARKS / "accuracy.py"), "--streams", "builtin_new_class", "--rows", "700"]
     command += ["--delays", "0", "32", "--peers", "none", "--shards", "none", "--json", str(tmp_path / "results.jsonl")]
