@@ -7,6 +7,8 @@ from pydantic import model_validator
 from actors.learning.optimizers import OptimizerConfig
 from actors.learning.section import Section, setting
 
+_ENSEMBLE_ROUND_ROWS = 256
+
 
 class LearnerResources(Section):
     cpus: float = setting(1.0, "CPUs that Ray reserves for each shard.", unit="CPUs", ge=0)
@@ -18,7 +20,8 @@ class LearnersConfig(Section):
     micro_batch_rows: int = setting(32, "Rows that are predicted, then learned in one step.", unit="rows", ge=1)
     round_rows: int | Literal["auto"] = setting(
         "auto",
-        "Rows of each shard between two versions: small is fresh, large is fast; auto: micro_batch_rows² / 8, at least 256.",
+        "Rows of each shard between two versions: small is fresh, large is fast; auto: micro_batch_rows² / 8, at least 256; "
+        "for an ensemble 256 of all shards together.",
         unit="rows",
     )
     round_wait_s: float = setting(
@@ -38,6 +41,13 @@ class LearnersConfig(Section):
         if self.round_rows != "auto" and self.round_rows < 1:
             raise ValueError(f"learners.round_rows is {self.round_rows}: give at least 1 row, or auto")
         return self
+
+    def for_model(self, kind: str) -> "LearnersConfig":
+        """With `auto` settled for this kind of model."""
+        # The networks of an ensemble stand still within a round, so that it should be as short however many shards there are.
+        if self.round_rows != "auto" or kind != "ensemble":
+            return self
+        return self.model_copy(update={"round_rows": max(self.micro_batch_rows, _ENSEMBLE_ROUND_ROWS // self.shards)})
 
     @property
     def rows_per_round(self) -> int:

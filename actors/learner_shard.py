@@ -14,7 +14,8 @@ import torch
 from actors.learner_config import LearnersConfig
 from actors.learning.consolidation import delta_norm
 from actors.learning.labels import label_dtype
-from actors.learning.learner import Learner, LocalRound
+from actors.learning.learner import LocalRound
+from actors.learning.model_kinds import make_learner
 from actors.learning.models.config import ModelConfig
 from actors.learning.state import LocalChange, ModelState
 from actors.learning.task import TaskConfig
@@ -35,7 +36,7 @@ class LearnerShard:
         torch.set_num_threads(1)
         self._seed = seed
         self._label_dtype = label_dtype(task.kind)
-        self._learner = Learner(
+        self._learner = make_learner(
             model,
             learners.optimizer,
             task,

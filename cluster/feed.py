@@ -174,7 +174,7 @@ class RoundFeed:
         self._drawn = round_.samples
 
     def _add(self, at: int, round_: "_Remembered") -> tuple[ObjectRef, ObjectRef]:
-        rows = math.ceil(self._config.replay.ratio * self._config.learners.rows_per_round)
+        rows = math.ceil(self._config.replay.ratio * self._config.learners.for_model(self._config.model.kind).rows_per_round)
         drawers = drawers_of(at, len(self._system.replays), len(self._system.learners), round_.number)
         add = self._system.replays[at].handle.add.options(num_returns=len(drawers) + 2)
         *samples, held, nbytes = add.remote(round_.batch, round_.slices[at], (rows,) * len(drawers))

@@ -134,7 +134,8 @@ class Launcher:
             stream = stream.model_copy(update={"path": str(Path(stream.path).expanduser().absolute())})
         journal = journal_path(c.storage) if self._hears else None
         times = (time.monotonic, time.time, time.sleep, schema)
-        arguments = (stream, c.task, c.learners, c.seed, storage_uri(c.storage), journal, self._once, *times)
+        learners = c.learners.for_model(c.model.kind)
+        arguments = (stream, c.task, learners, c.seed, storage_uri(c.storage), journal, self._once, *times)
         return self._spawn(Ingestor, "ingestor", "ingestor", arguments, on_this_node=True, max_restarts=-1)
 
     def learner(self, shard: int, inputs: int, initial: Mapping[str, np.ndarray] | None) -> Member:

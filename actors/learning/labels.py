@@ -13,7 +13,7 @@ FEEDBACK = np.dtype([("code", np.int64), ("score", np.float32), ("propensity", n
 Where the score is NaN the answer is a label: the right one, whatever was given.
 """
 
-_LARGEST_WEIGHT = 10.0  # of an answer that was improbable: what bounds the variance
+LARGEST_WEIGHT = 10.0  # of an answer that was improbable: what bounds the variance
 
 
 def label_dtype(kind: TaskKind) -> np.dtype:
@@ -45,7 +45,7 @@ def feedback_loss(out_NK: Tensor, y_N: np.ndarray) -> Tensor:
     target_NK = np.zeros((rows, out_NK.shape[1]), np.float32)
     target_NK[at_N, code_N] = np.where(is_label_N, 1.0, score_N)
     weight_NK = np.repeat(is_label_N[:, None].astype(np.float32), out_NK.shape[1], axis=1)
-    weight_N = np.minimum(_LARGEST_WEIGHT, 1.0 / np.maximum(y_N["propensity"], 1e-6))
+    weight_N = np.minimum(LARGEST_WEIGHT, 1.0 / np.maximum(y_N["propensity"], 1e-6))
     weight_NK[at_N, code_N] = np.where(is_label_N, 1.0, weight_N)
     device = out_NK.device
     loss_NK = functional.binary_cross_entropy_with_logits(

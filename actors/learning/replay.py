@@ -16,11 +16,11 @@ from actors.learning.section import Section, setting
 class ReplayConfig(Section):
     shards: int = setting(1, "Replay shards; each holds its part of the capacity.", ge=1, le=1024)
     strategy: Literal["fifo", "reservoir"] = setting(
-        "fifo", "What is kept: the latest rows, or (`reservoir`) a uniform sample of all rows there ever were."
+        "reservoir", "What is kept: the latest rows, or (`reservoir`) a uniform sample of all rows there ever were."
     )
-    capacity_rows: int = setting(1000, "Rows kept, all shards together.", unit="rows", ge=1)
+    capacity_rows: int = setting(5000, "Rows kept, all shards together.", unit="rows", ge=1)
     capacity_bytes: int = setting(256_000_000, "Bytes kept, all shards together; the tighter bound holds.", unit="bytes", ge=1)
-    ratio: float = setting(1.0, "Replayed rows per new row in each step; 0 turns replay off.", ge=0, le=64)
+    ratio: float = setting(4.0, "Replayed rows per new row in each step; 0 turns replay off.", ge=0, le=64)
 
     def capacity_of_shard(self, shard: int) -> tuple[int, int]:
         """Rows and bytes for `shard`, the shards' shares adding up to the capacity."""

@@ -81,6 +81,7 @@ class ModelState:
     classes: tuple[Any, ...] = ()
     rows: int = 0  # learned since the beginning
     version: int = 0
+    experts: Mapping[str, np.ndarray] = field(default_factory=dict)  # of an ensemble: all but its networks
 
     @classmethod
     def empty(cls, features: int, targets: int) -> "ModelState":
@@ -108,6 +109,7 @@ class ModelState:
             "classes": list(self.classes),
             "rows": self.rows,
             "version": self.version,
+            "experts": dict(self.experts),
         }
 
     @classmethod
@@ -123,11 +125,12 @@ class ModelState:
             tuple(state["classes"]),
             state["rows"],
             state["version"],
+            state.get("experts", {}),  # versions of earlier releases have none
         )
 
     @property
     def nbytes(self) -> int:
-        arrays = [self.flat_P, *self.optimizer.values(), *self.buffers.values()]
+        arrays = [self.flat_P, *self.optimizer.values(), *self.buffers.values(), *self.experts.values()]
         return sum(array.nbytes for array in arrays)
 
 
@@ -145,6 +148,7 @@ class LocalChange:
     classes: tuple[Any, ...]
     rows: int
     mean_loss: float = field(default=float("nan"))
+    experts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def _feed(digest: "hashlib._Hash", part: Any) -> None:

@@ -1,0 +1,256 @@
+"""The ensemble: honest, deterministic, the same however many shards, and good on streams that defeat single models."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from actors.learning.answer import Answer
+from actors.learning.consolidation import Contribution, consolidate
+from actors.learning.dealing import deal
+from actors.learning.labels import FEEDBACK
+from actors.learning.learner import LocalRound
+from actors.learning.model_kinds import make_reader
+from actors.learning.models.config import ModelConfig
+from actors.learning.models.ensemble.ensemble import EnsembleLearner, schedule
+from actors.learning.models.ensemble.merging import merged
+from actors.learning.part import pack, unpack
+from actors.learning.state import LocalChange, ModelState
+from actors.learning.task import TaskConfig
+
+MODEL = ModelConfig(kind="ensemble")
+CLASSES, VALUES = TaskConfig(), TaskConfig(kind="regression")
+SCORES = TaskConfig(kind="feedback", classes=["a", "b", "c"])
+
+
+def empty(inputs: int, task: TaskConfig = CLASSES) -> ModelState:
+    return ModelState.empty(inputs, 1 if task is VALUES else 0)
+
+
+def work_of(
+    x_ND: np.ndarray, y_N: np.ndarray, tests: tuple[int, int], trains: tuple[int, int], delay: int, shard: int, shards: int
+) -> LocalRound:
+    row_N = np.arange(len(y_N))
+    test, train = slice(*tests), slice(*trains)
+    x_test_ND = x_ND[test]
+    x_train_ND = x_test_ND if tests == trains else x_ND[train]
+    hands = [deal(stop - start, shards, 8)[shard] for start, stop in (tests, trains)]
+    return LocalRound(row_N[test], x_test_ND, row_N[train], x_train_ND, y_N[train], *hands, delay)
+
+
+def learned(
+    x_ND: np.ndarray,
+    y_N: np.ndarray,
+    task: TaskConfig = CLASSES,
+    *,
+    delay: int = 0,
+    shards: int = 1,
+    round_rows: int = 64,
+    head: ModelState | None = None,
+    start: int = 0,
+) -> tuple[np.ndarray, ModelState, list[list[LocalChange]]]:
+    """What was answered for each row, the last version, and the shards' changes of each round."""
+    learners = [EnsembleLearner(MODEL, task, x_ND.shape[1], seed=3) for _ in range(shards)]
+    head = head or empty(x_ND.shape[1], task)
+    answers = np.full(len(y_N), -2.0)
+    rounds = []
+    for first in range(start, len(y_N), round_rows):
+        tests = first, min(first + round_rows, len(y_N))
+        trains = max(start, tests[0] - delay), max(start, tests[1] - delay)
+        changes = []
+        for shard, learner in enumerate(learners):
+            work = work_of(x_ND, y_N, tests, trains, delay, shard, shards)
+            learner.load(head)
+            answer = learner.round(work)
+            given = answer.value_N if answer.value_N is not None else answer.code_N
+            at_N = np.concatenate([np.arange(a, b) for a, b in work.test_slices] or [np.zeros(0, np.int64)]) + first
+            assert given is not None
+            answers[at_N] = given
+            changes.append(learner.change())
+        rounds.append(changes)
+        if any(change.rows for change in changes):
+            contributions = [Contribution(head, 0, change) for change in changes]
+            head = replace(consolidate(head, contributions, shards), version=head.version + 1)
+    return answers, head, rounds
+
+
+def blobs(rows: int, seed: int = 0, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Classes that swap places half-way."""
+    rng = np.random.default_rng(seed)
+    centre_KD = 3 * np.array([[0, 1], [1, -1], [-1, -1], [2, 2]])[:classes]
+    y_N = rng.integers(classes, size=rows)
+    where_N = np.where(np.arange(rows) < rows // 2, y_N, (y_N + 1) % classes)
+    x_ND = centre_KD[where_N] + rng.normal(0, 0.7, (rows, 2))
+    return x_ND.astype(np.float32), y_N
+
+
+def quadratic(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    x_ND = rng.normal(0, 1, (rows, 3)).astype(np.float32)
+    return x_ND, 1_000.0 + 40.0 * x_ND[:, 0] * x_ND[:, 1] + 25.0 * x_ND[:, 2] + rng.normal(0, 2, rows)
+
+
+def feedback(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores of answers drawn evenly, 1 for the right one; now and then a label instead."""
+    rng = np.random.default_rng(2)
+    x_ND = rng.normal(0, 1, (rows, 2)).astype(np.float32)
+    right_N = np.where(x_ND[:, 0] > 0.4, 0, np.where(x_ND[:, 1] > 0, 1, 2))
+    y_N = np.zeros(rows, FEEDBACK)
+    y_N["code"] = rng.integers(3, size=rows)
+    y_N["score"], y_N["propensity"] = y_N["code"] == right_N, 1 / 3
+    labelled_N = rng.random(rows) < 0.1
+    y_N["code"][labelled_N], y_N["score"][labelled_N] = right_N[labelled_N], np.nan
+    return x_ND, y_N, right_N
+
+
+def assert_equal(one: ModelState, other: ModelState) -> None:
+    assert set(one.experts) == set(other.experts)
+    assert replace(one, version=0).digest() == replace(other, version=0).digest()
+
+
+def test_it_learns_a_stream_whose_classes_swap_places_and_recovers_at_once() -> None:
+    x_ND, y_N = blobs(2_000)
+    answer_N, _, _ = learned(x_ND, y_N)
+    hit_N = answer_N == y_N
+    assert hit_N[300:1_000].mean() > 0.97
+    assert hit_N[1_150:].mean() > 0.95
+
+
+def test_on_labels_that_say_nothing_it_scores_chance() -> None:
+    x_ND, y_N = blobs(2_000)
+    y_N = np.random.default_rng(5).permutation(y_N)
+    answer_N, _, _ = learned(x_ND, y_N)
+    assert abs((answer_N == y_N)[200:].mean() - 1 / 3) < 0.045  # four standard errors
+
+
+@pytest.mark.parametrize("delay", [0, 1, 30, 100])
+@pytest.mark.parametrize("task", [CLASSES, VALUES], ids=["classes", "values"])
+def test_a_label_touches_no_answer_before_it_is_visible(delay: int, task: TaskConfig) -> None:
+    x_ND, y_N = blobs(400) if task is CLASSES else quadratic(400)
+    poisoned_N, at = y_N.copy(), 200
+    poisoned_N[at:] = (y_N[at:] + 1) % 3 if task is CLASSES else y_N[at:] * 3
+    clean, _, _ = learned(x_ND, y_N, task, delay=delay)
+    poisoned, _, _ = learned(x_ND, poisoned_N, task, delay=delay)
+    first = at + delay + 1  # the first row that is predicted after the label of row `at` is visible
+    assert (clean[:first] == poisoned[:first]).all()
+    assert (clean[first:] != poisoned[first:]).any()
+
+
+def test_shards_bring_equal_experts_whatever_rows_they_were_dealt() -> None:
+    x_ND, y_N = blobs(500)
+    _, head, rounds = learned(x_ND, y_N, shards=3)
+    for changes in rounds:
+        for change in changes[1:]:
+            assert all(np.array_equal(array, change.experts[name]) for name, array in changes[0].experts.items())
+    assert head.rows == 500 and head.class_counts_K.sum() == 500
+
+
+def test_more_shards_are_as_good_as_one() -> None:
+    x_ND, y_N = blobs(2_000)
+    scores = [(learned(x_ND, y_N, shards=shards)[0] == y_N).mean() for shards in (1, 2, 4)]
+    assert max(scores) - min(scores) < 0.005
+
+
+def test_the_same_rows_give_the_same_versions_bit_for_bit_also_from_what_was_written_down() -> None:
+    x_ND, y_N = blobs(600)
+    _, whole, _ = learned(x_ND, y_N, delay=20)
+    _, half, _ = learned(x_ND[:320], y_N[:320], delay=20)
+    _, again, _ = learned(x_ND, y_N, delay=20)
+    assert_equal(whole, again)
+    assert_equal(ModelState.from_state(unpack(pack(half.to_state()))), half)
+
+
+@pytest.mark.parametrize("task", [CLASSES, VALUES, SCORES], ids=["classes", "values", "scores"])
+def test_what_a_version_serves_is_what_the_learner_would_answer(task: TaskConfig) -> None:
+    x_ND, y_N = blobs(400) if task is CLASSES else quadratic(400) if task is VALUES else feedback(400)[:2]
+    _, head, _ = learned(x_ND, y_N, task)
+    reader = make_reader(MODEL, task, x_ND.shape[1], seed=3)
+    reader.load(head)
+    served = reader.predict(x_ND[:40])
+    learner = EnsembleLearner(MODEL, task, x_ND.shape[1], seed=3)
+    learner.load(head)
+    row_N = np.arange(1_000, 1_040)
+    tested = learner.round(LocalRound(row_N, x_ND[:40], row_N[:0], x_ND[:0], y_N[:0], ((0, 40),), (), 0))
+    for one, other in zip(parts(served), parts(tested), strict=True):
+        assert np.array_equal(one, other)
+    one_by_one = [reader.predict(x_ND[at : at + 1]) for at in range(40)]
+    for at, one in enumerate(one_by_one):
+        for alone, together in zip(parts(one), parts(served), strict=True):
+            np.testing.assert_allclose(alone[0], together[at], rtol=1e-4, atol=1e-5)
+
+
+def parts(answer: Answer) -> list[np.ndarray]:
+    return [part for part in (answer.code_N, answer.probability_NK, answer.value_N) if part is not None]
+
+
+def test_values_are_estimated_far_better_than_by_their_mean() -> None:
+    x_ND, y_N = quadratic(3_000)
+    answer_N, _, _ = learned(x_ND, y_N, VALUES)
+    error_N = np.abs(answer_N - y_N)
+    assert error_N[1_500:].mean() < 0.25 * np.abs(y_N - y_N.mean()).mean()
+
+
+def test_scores_of_answers_teach_which_answer_is_right() -> None:
+    x_ND, y_N, right_N = feedback(3_000)
+    answer_N, _, _ = learned(x_ND, y_N, SCORES)
+    assert (answer_N == right_N)[1_500:].mean() > 0.85
+
+
+def test_a_class_that_appears_mid_stream_is_answered_soon() -> None:
+    x_ND, y_N = blobs(1_200)
+    late = y_N == 2
+    keep = ~late | (np.arange(1_200) >= 600)
+    x_ND, y_N = x_ND[keep], y_N[keep]
+    answer_N, head, _ = learned(x_ND, y_N)
+    assert head.class_counts_K.tolist() == np.bincount(y_N).tolist()
+    assert (answer_N == y_N)[-200:].mean() > 0.9
+
+
+def test_missing_values_do_no_harm() -> None:
+    x_ND, y_N = blobs(800)
+    x_ND[np.random.default_rng(0).random(x_ND.shape) < 0.2] = np.nan
+    answer_N, head, _ = learned(x_ND, y_N)
+    assert (answer_N == y_N)[-300:].mean() > 0.6
+    assert all(np.isfinite(a).all() for n, a in head.experts.items() if n.startswith(("mixture.", "heads.")))
+
+
+def test_memory_of_what_waits_and_of_rows_is_bounded() -> None:
+    x_ND, y_N = blobs(7_000)
+    _, head, _ = learned(x_ND, y_N, delay=1_000, round_rows=512)
+    assert len(head.experts["memory.y"]) == len(head.experts["memory.x"]) == 5_000
+    assert len(head.experts["memory.embedding"]) == 1_024
+    assert head.experts["pending.said"].nbytes <= 4_000_000
+    assert len(head.experts["pending.row"]) == 1_000
+
+
+def test_contributions_to_different_versions_are_joined_and_a_round_counts_once() -> None:
+    x_ND, y_N = blobs(512)
+    _, base, _ = learned(x_ND[:256], y_N[:256], round_rows=64)
+    changes = []
+    for first in (256, 320):
+        learner = EnsembleLearner(MODEL, CLASSES, 2, seed=3)
+        learner.load(base)
+        learner.round(work_of(x_ND, y_N, (first, first + 64), (first, first + 64), 0, 0, 1))
+        changes.append(learner.change())
+    one, other = changes
+    joined = merged(base.experts, [(base.experts, other.experts), (base.experts, one.experts), (base.experts, one.experts)])
+    assert joined["memory.row"].tolist() == list(range(384))
+    assert (joined["memory.y"] == y_N[:384]).all() and (joined["memory.x"] == x_ND[:384]).all()
+    assert joined["rounds"].tolist()[-2:] == [383, 319]
+    step = joined["heads.0.weights"] - base.experts["heads.0.weights"]
+    steps: Sequence[np.ndarray] = [change.experts["heads.0.weights"] - base.experts["heads.0.weights"] for change in changes]
+    np.testing.assert_allclose(step, steps[0] + steps[1], atol=1e-5)
+    gram = [change.experts["ridge.gram"][0] - base.experts["ridge.gram"][0] for change in changes]
+    np.testing.assert_allclose(joined["ridge.gram"][0], base.experts["ridge.gram"][0] + gram[0] + gram[1], rtol=1e-6)
+
+
+def test_the_schedule_shows_a_label_after_the_row_that_lies_delay_rows_later() -> None:
+    upto_N, age_T = schedule(np.arange(10, 20), np.arange(8, 18), 2)
+    assert upto_N.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert age_T.tolist() == [2] * 10
+    upto_N, age_T = schedule(np.arange(5), np.arange(5), 0)
+    assert upto_N.tolist() == [0, 1, 2, 3, 4]
+    assert age_T.tolist() == [0] * 5
+    upto_N, age_T = schedule(np.arange(0), np.arange(3), 7)
+    assert len(upto_N) == 0 and age_T.tolist() == [0, 0, 0]
