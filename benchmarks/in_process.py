@@ -21,6 +21,8 @@ from actors.replay_shard import ReplayShard
 from actors.version_manager import VersionManager
 from cluster.config import PerennialConfig, load_config
 
+_FIRST_ROWS = 600
+
 
 @dataclass(frozen=True, slots=True)
 class Learned:
@@ -32,16 +34,22 @@ class Learned:
 
 
 def learn(settings: Sequence[str]) -> Learned:
-    """Learns the finite classification stream of these settings (`key=value`, as after `--set`) to its end."""
-    with tempfile.TemporaryDirectory() as folder:
-        return _System(load_config(None, [*settings, f"storage={folder}"])).run()
+    """Learns the finite classification stream of these settings (`key=value`, as after `--set`) to its end.
+
+    Compiled code is compiled, or read in, over its first rows beforehand, by learners that are thrown away: as a start-up.
+    """
+    for rows in ([f"stream.rows={_FIRST_ROWS}"], []):
+        with tempfile.TemporaryDirectory() as folder:
+            learned = _System(load_config(None, [*settings, *rows, f"storage={folder}"])).run()
+    return learned
 
 
 class _System:
     def __init__(self, config: PerennialConfig) -> None:
         c = self._config = config
+        self._round_rows = c.learners.for_model(c.model.kind).rows_per_round
         times = (time.monotonic, time.time, time.sleep)
-        self._ingestor = Ingestor(c.stream, c.task, c.learners, c.seed, c.storage, None, True, *times)
+        self._ingestor = Ingestor(c.stream, c.task, c.learners.for_model(c.model.kind), c.seed, c.storage, None, True, *times)
         stream = self._ingestor.describe()
         blueprint = Blueprint(stream.schema, c.task, c.model, stream.inputs, c.seed)
         self._manager = VersionManager(
@@ -103,7 +111,7 @@ class _System:
     def _remember(self, batch: RoundBatch, header: RoundHeader) -> None:
         """The replay shards take the round's rows and draw for the next round, as in a run."""
         c = self._config
-        rows = math.ceil(c.replay.ratio * c.learners.rows_per_round)
+        rows = math.ceil(c.replay.ratio * self._round_rows)
         hands = deal(header.train_rows, len(self._replays), c.learners.micro_batch_rows) if self._replays else []
         for at, (replay, hand) in enumerate(zip(self._replays, hands, strict=True)):
             drawers = [s for s in range(c.learners.shards) if (s + header.round) % len(self._replays) == at]
