@@ -100,7 +100,7 @@ class _System:
                 label_delay_rows=c.stream.label_delay_rows,
                 replay_rows=round(c.replay.ratio * sum(stop - start for start, stop in train)),
             )
-            change, predictions, receipt = self._learners[shard].learn(work, self._head, batch, self._drawn.get(shard))
+            change, predictions, receipt, *_ = self._learners[shard].learn(work, self._head, batch, self._drawn.get(shard))
             assert predictions.code_N is not None
             self._code_of.update(zip(predictions.row_N.tolist(), predictions.code_N.tolist(), strict=True))
             changes.append(change)
