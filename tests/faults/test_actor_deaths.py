@@ -13,7 +13,7 @@ from actors.audit_log import AuditLog
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(300)]
 
-ENDLESS = ("stream.synthetic.rate_rows_per_s=3000", "stream.synthetic.drift=none")
+ENDLESS = ("model.kind=mlp", "stream.synthetic.rate_rows_per_s=3000", "stream.synthetic.drift=none")
 _RECOVERY_TIMEOUT_S = 90.0
 
 
