@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from actors.errors import ConfigError
 from actors.feedback import FeedbackConfig
@@ -21,7 +21,7 @@ from actors.learning.promotion import PromotionConfig
 from actors.learning.replay import ReplayConfig
 from actors.learning.retention import VersionsConfig
 from actors.learning.section import Section, setting
-from actors.learning.task import TaskConfig
+from actors.learning.task import TaskConfig, TaskKind
 from actors.sources.config import StreamConfig
 from cluster.config_keys import Key, keys_of
 from cluster.config_problems import kind_of, problems_of
@@ -59,6 +59,18 @@ class PerennialConfig(Section):
     serve: ServeConfig = setting(ServeConfig, "How predictions are served.")
     feedback: FeedbackConfig = setting(FeedbackConfig, "What users send back, and the journal that keeps it.")
     monitor: MonitorConfig = setting(MonitorConfig, "What a running system tells of itself.")
+
+    @model_validator(mode="after")
+    def _sections_go_together(self) -> "PerennialConfig":
+        if self.replay.ratio and self.replay.strategy == "class_balanced" and self.task.kind is TaskKind.REGRESSION:
+            raise ValueError(
+                "replay.strategy is class_balanced, and task.kind regression has no classes: take reservoir or prioritized"
+            )
+        if self.learners.regularizer == "der" and not self.replay.ratio:
+            raise ValueError(
+                "learners.regularizer is der, which needs replayed rows, and replay.ratio is 0: raise it, or take ewc or lwf"
+            )
+        return self
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> PerennialConfig:

@@ -150,11 +150,12 @@ class LearningLoop:
         return self.version > known and not (self._flights or self._leftovers or self._queue or self._learning)
 
     def _cut(self) -> None:
+        echoes = self.feed.settled_echoes()
         place, seen = self.feed.place, self.observation
         assert place is not None
         scores = {"metric": seen.metric, "recent": seen.recent, "overall": seen.overall} if seen else None
         head = self._kept[self.version]
-        self.archivist.commit(self.version, self._rows, head, place, self._history, self.aliases, scores)
+        self.archivist.commit(self.version, self._rows, head, place, self._history, self.aliases, scores, echoes)
 
     # --- sync: a round of all shards becomes one version
 
@@ -190,6 +191,7 @@ class LearningLoop:
         self._leftovers.clear()
         self._send_flight(flight)
         self._flights.append(flight)
+        self.feed.sent(flight.assignments)
 
     def _send_flight(self, flight: _Flight) -> None:
         """Gives out what has no answer yet, and strings the commit and the evaluation behind it."""
@@ -320,6 +322,7 @@ class LearningLoop:
                 self._ensure_version_manager()
                 continue
             self._note(a.header, commit, self._head)
+            self.feed.sent([a])
             self._learn_stale_again([a], commit)
             return Landed(a.header, commit, time.monotonic() - a.sent)
         raise LearningError(f"the version manager died {ATTEMPTS} times in a row; Ray's logs tell why")
@@ -368,8 +371,8 @@ class LearningLoop:
 
     def _send(self, a: Assignment, learner: int, base: ObjectRef) -> None:
         a.learner, a.sent = learner, time.monotonic()
-        learn = self.system.learners[learner].handle.learn.options(num_returns=3)
-        a.change, a.predictions, a.receipt = learn.remote(a.work, base, a.batch, a.replay)
+        learn = self.system.learners[learner].handle.learn.options(num_returns=4)
+        a.change, a.predictions, a.receipt, a.echo = learn.remote(a.work, base, a.batch, a.replay)
 
     def _commit_of(self, header: RoundHeader, assignments: Sequence[Assignment]) -> tuple[ObjectRef, ObjectRef]:
         commit = self.system.version_manager.handle.commit.options(num_returns=2)

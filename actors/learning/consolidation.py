@@ -51,7 +51,7 @@ def refusal(
     `typical_norm` is the median length of recent accepted steps, None while there are too few. It may be next to nothing
     while there is nothing to learn, and the next mistake teaches a lot: so a step is too long only beside the weights, too.
     """
-    parts: dict[str, np.ndarray] = {"weights": change.flat_P, **change.optimizer, **change.buffers}
+    parts: dict[str, np.ndarray] = {"weights": change.flat_P, **change.optimizer, **change.buffers, **change.tied}
     for name, values in parts.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             return f"{name}: {int((~np.isfinite(values)).sum())} of {values.size} values are not finite"

@@ -81,6 +81,8 @@ class ModelState:
     classes: tuple[Any, ...] = ()
     rows: int = 0  # learned since the beginning
     version: int = 0
+    # More float32 vectors [P] laid out like the weights, such as an anchor, and counts that go with them, scalars.
+    tied: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, features: int, targets: int) -> "ModelState":
@@ -108,6 +110,7 @@ class ModelState:
             "classes": list(self.classes),
             "rows": self.rows,
             "version": self.version,
+            "tied": dict(self.tied),
         }
 
     @classmethod
@@ -123,11 +126,12 @@ class ModelState:
             tuple(state["classes"]),
             state["rows"],
             state["version"],
+            state.get("tied", {}),  # versions of earlier releases have none
         )
 
     @property
     def nbytes(self) -> int:
-        arrays = [self.flat_P, *self.optimizer.values(), *self.buffers.values()]
+        arrays = [self.flat_P, *self.optimizer.values(), *self.buffers.values(), *self.tied.values()]
         return sum(array.nbytes for array in arrays)
 
 
@@ -145,6 +149,7 @@ class LocalChange:
     classes: tuple[Any, ...]
     rows: int
     mean_loss: float = field(default=float("nan"))
+    tied: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def _feed(digest: "hashlib._Hash", part: Any) -> None:
