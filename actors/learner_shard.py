@@ -15,6 +15,7 @@ from actors.learner_config import LearnersConfig
 from actors.learning.consolidation import delta_norm
 from actors.learning.labels import label_dtype
 from actors.learning.learner import Learner, LocalRound
+from actors.learning.model_kinds import make_learner
 from actors.learning.models.config import ModelConfig
 from actors.learning.state import LocalChange, ModelState
 from actors.learning.task import TaskConfig
@@ -35,7 +36,7 @@ class LearnerShard:
         torch.set_num_threads(1)
         self._seed = seed
         self._label_dtype = label_dtype(task.kind)
-        self._learner = Learner(
+        self._learner = make_learner(
             model,
             learners.optimizer,
             task,
@@ -107,7 +108,7 @@ class LearnerShard:
 
     def _echo(self, replay: ReplaySample | None) -> Echo | None:
         draws = replay is not None and replay.slot_N is not None
-        if not draws and not self._tells_logits:
+        if not isinstance(self._learner, Learner) or not (draws or self._tells_logits):
             return None
         found, none_N = self._learner.findings(), np.zeros(0, np.int64)
         slot_R = replay.slot_N if replay is not None and replay.slot_N is not None else none_N

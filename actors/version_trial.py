@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from actors.learning.answer import VersionReader
 from actors.learning.gate.gate import Decision, Gate
 from actors.learning.gate.losses import RelativeLoss, expected_code, feedback_loss, zero_one_loss
 from actors.learning.gate.rows import PairedRows, VersionScores
 from actors.learning.labels import codes_of
+from actors.learning.model_kinds import Reader, make_reader
 from actors.learning.part import Tree
 from actors.learning.prequential import WINDOW_ROWS
 from actors.learning.promotion import PromotionConfig
@@ -31,7 +31,7 @@ _ROLES = (PRODUCTION, SHADOW)
 @dataclass(frozen=True, slots=True)
 class Contender:
     version: int
-    reader: VersionReader
+    reader: Reader
 
 
 class VersionTrial:
@@ -130,7 +130,7 @@ class VersionTrial:
 
     def _contender(self, state: ModelState) -> Contender:
         b = self._blueprint
-        reader = VersionReader(b.model, b.task, b.inputs, seed=b.seed, initial=b.initial)
+        reader = make_reader(b.model, b.task, b.inputs, seed=b.seed, initial=b.initial)
         reader.load(state)
         return Contender(state.version, reader)
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from actors.durable import model_of, model_part
-from actors.learning.answer import VersionReader
+from actors.learning.model_kinds import make_reader
 from actors.version_store import VersionStore
 from cluster.config import load_config
 
@@ -51,7 +51,7 @@ class Exam:
 
     def __init__(self, x_ND: np.ndarray, y_N: np.ndarray, settings: list[str]) -> None:
         config = load_config(None, settings)
-        self._x_ND, self._y_N, self._reader = x_ND, y_N, VersionReader(config.model, config.task, FEATURES, seed=config.seed)
+        self._x_ND, self._y_N, self._reader = x_ND, y_N, make_reader(config.model, config.task, FEATURES, seed=config.seed)
 
     def score(self, state) -> float:
         self._reader.load(state)

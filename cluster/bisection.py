@@ -10,7 +10,7 @@ from rich.console import Console
 
 from actors.durable import model_of
 from actors.errors import ConfigError, DamagedVersionError, InputUnusableError, UnknownVersionError
-from actors.learning.answer import VersionReader
+from actors.learning.model_kinds import make_reader
 from actors.learning.encoding import RowEncoder
 from actors.learning.schema import Schema
 from actors.learning.task import TaskConfig, TaskKind
@@ -52,7 +52,7 @@ class Examination:
     def _score(self, manifest: Manifest) -> float:
         state = model_of(self.store, manifest)
         c = self.config
-        reader = VersionReader(c.model, c.task, self.x_ND.shape[1], seed=c.seed)
+        reader = make_reader(c.model, c.task, self.x_ND.shape[1], seed=c.seed)
         reader.load(state)
         answer = reader.predict(self.x_ND)
         if answer.value_N is not None:

@@ -70,6 +70,18 @@ class PerennialConfig(Section):
             raise ValueError(
                 "learners.regularizer is der, which needs replayed rows, and replay.ratio is 0: raise it, or take ewc or lwf"
             )
+        if self.model.kind == "ensemble":
+            for key, is_so in (
+                ("replay.strategy: prioritized", bool(self.replay.ratio) and self.replay.strategy == "prioritized"),
+                (f"learners.regularizer: {self.learners.regularizer}", self.learners.regularizer != "none"),
+                (f"learners.epochs: {self.learners.epochs}", self.learners.epochs > 1),
+                ("learners.optimizer.groups", bool(self.learners.optimizer.groups)),
+            ):
+                if is_so:
+                    raise ValueError(
+                        f"{key} is for a model that is one network, and model.kind is ensemble, whose parts learn each in its "
+                        "own way: leave it out, or take model.kind mlp"
+                    )
         return self
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from actors.learning.answer import Answer, VersionReader, drawn
+from actors.learning.answer import Answer, drawn
+from actors.learning.model_kinds import Reader, make_reader
 from actors.learning.state import ModelState
 from actors.learning.task import TaskKind
 from actors.release_desk import Blueprint
@@ -40,7 +41,7 @@ class _Request:
 class _Loaded:
     """A version with all that is needed to answer with it."""
 
-    reader: VersionReader
+    reader: Reader
     state: ModelState
     blueprint: Blueprint
     encoder: InstanceEncoder
@@ -58,7 +59,7 @@ class ModelServer:
         self._wake = asyncio.Event()
         self._present: _Loaded | None = None
         self._next: _Loaded | None = None
-        self._spare: VersionReader | None = None
+        self._spare: Reader | None = None
         self._swapped = asyncio.Event()
         self._predict_s = 0.0  # for one row
         self._task = asyncio.get_running_loop().create_task(self._work())
@@ -108,9 +109,9 @@ class ModelServer:
         self._wake.set()
         return await request.replies
 
-    def _reader(self, blueprint: Blueprint) -> VersionReader:
+    def _reader(self, blueprint: Blueprint) -> Reader:
         b = blueprint
-        return VersionReader(b.model, b.task, b.inputs, seed=b.seed, initial=b.initial)
+        return make_reader(b.model, b.task, b.inputs, seed=b.seed, initial=b.initial)
 
     async def _work(self) -> None:
         while True:
@@ -172,7 +173,7 @@ def _replies(loaded: _Loaded, answer: Answer, request_ids: Sequence[str]) -> lis
     ]
 
 
-def _prepared(reader: VersionReader, state: ModelState, inputs: int) -> float:
+def _prepared(reader: Reader, state: ModelState, inputs: int) -> float:
     """Reads the version, and predicts a row twice: torch loads code at the first one. The seconds that the second took."""
     reader.load(state)
     row = np.zeros((1, inputs), np.float32)

@@ -44,10 +44,10 @@ def classes_of(out_NK: Tensor, seen_K: np.ndarray) -> Answer:
     return Answer(probability_NK.argmax(axis=1), probability_NK, None)
 
 
-def choices_of(out_NK: Tensor, exploration: float) -> Answer:
+def chosen(score_NK: np.ndarray, exploration: float) -> Answer:
     """The answer with the best estimated score, and the probability with which each is to be given (epsilon-greedy)."""
-    rows, known = out_NK.shape
-    code_N = out_NK.argmax(dim=1).cpu().numpy()
+    rows, known = score_NK.shape
+    code_N = score_NK.argmax(axis=1)
     probability_NK = np.full((rows, known), exploration / known, np.float32)
     probability_NK[np.arange(rows), code_N] += 1.0 - exploration
     return Answer(code_N, probability_NK, None)
@@ -78,7 +78,7 @@ def answer_of(out_NK: Tensor, known_K: np.ndarray, target: RunningStats, task: T
         case TaskKind.REGRESSION:
             return values_of(out_NK, target)
         case TaskKind.FEEDBACK:
-            return choices_of(out_NK[:, : len(known_K)], task.exploration)
+            return chosen(out_NK[:, : len(known_K)].cpu().numpy(), task.exploration)
         case _:
             return classes_of(out_NK, known_K)
 
@@ -90,8 +90,8 @@ def outputs_of(state: ModelState, task: TaskConfig) -> int:
     return len(task.classes) if isinstance(task.classes, list) else len(state.class_counts_K)
 
 
-class VersionReader:
-    """Answers with one version after another; what it answers is what a learner shard would predict from that version."""
+class NetworkReader:
+    """Answers with one version of a network after another."""
 
     def __init__(
         self,

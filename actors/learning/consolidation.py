@@ -51,7 +51,9 @@ def refusal(
     `typical_norm` is the median length of recent accepted steps, None while there are too few. It may be next to nothing
     while there is nothing to learn, and the next mistake teaches a lot: so a step is too long only beside the weights, too.
     """
+    mixture = {name: part for name, part in change.experts.items() if name.startswith("mixture.")}
     parts: dict[str, np.ndarray] = {"weights": change.flat_P, **change.optimizer, **change.buffers, **change.tied}
+    parts |= mixture
     for name, values in parts.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             return f"{name}: {int((~np.isfinite(values)).sum())} of {values.size} values are not finite"
@@ -111,7 +113,16 @@ def consolidate(head: ModelState, contributions: Sequence[Contribution], shards:
         class_counts_K=_added([head.class_counts_K, *(c.change.class_counts_K for c in contributions)]),
         classes=max((head.classes, *(c.change.classes for c in contributions)), key=len),
         rows=head.rows + sum(c.change.rows for c in contributions),
+        experts=_merged_experts(head, contributions),
     )
+
+
+def _merged_experts(head: ModelState, contributions: Sequence[Contribution]) -> Mapping[str, np.ndarray]:
+    if not any(c.change.experts for c in contributions):
+        return head.experts
+    from actors.learning.models.ensemble.merging import merged  # it takes a second, which reading a configuration need not
+
+    return merged(head.experts, [(c.base.experts, c.change.experts) for c in contributions])
 
 
 def _vector(flat_P: np.ndarray, old: Layout, new: Layout) -> np.ndarray:

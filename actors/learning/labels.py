@@ -10,7 +10,7 @@ FEEDBACK = np.dtype([("code", np.int64), ("score", np.float32), ("propensity", n
 Where the score is NaN the answer is a label: the right one, whatever was given.
 """
 
-_LARGEST_WEIGHT = 10.0  # of an answer that was improbable: what bounds the variance
+LARGEST_WEIGHT = 10.0  # of an answer that was improbable: what bounds the variance
 
 
 def label_dtype(kind: TaskKind) -> np.dtype:
@@ -42,6 +42,6 @@ def feedback_targets(y_N: np.ndarray, outputs: int) -> tuple[np.ndarray, np.ndar
     target_NK = np.zeros((rows, outputs), np.float32)
     target_NK[at_N, code_N] = np.where(is_label_N, 1.0, score_N)
     weight_NK = np.repeat(is_label_N[:, None].astype(np.float32), outputs, axis=1)
-    weight_N = np.minimum(_LARGEST_WEIGHT, 1.0 / np.maximum(y_N["propensity"], 1e-6))
+    weight_N = np.minimum(LARGEST_WEIGHT, 1.0 / np.maximum(y_N["propensity"], 1e-6))
     weight_NK[at_N, code_N] = np.where(is_label_N, 1.0, weight_N)
     return target_NK, weight_NK

@@ -81,6 +81,7 @@ class ModelState:
     classes: tuple[Any, ...] = ()
     rows: int = 0  # learned since the beginning
     version: int = 0
+    experts: Mapping[str, np.ndarray] = field(default_factory=dict)  # of an ensemble: all but its networks
     # More float32 vectors [P] laid out like the weights, such as an anchor, and counts that go with them, scalars.
     tied: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -110,6 +111,7 @@ class ModelState:
             "classes": list(self.classes),
             "rows": self.rows,
             "version": self.version,
+            "experts": dict(self.experts),
             "tied": dict(self.tied),
         }
 
@@ -126,12 +128,14 @@ class ModelState:
             tuple(state["classes"]),
             state["rows"],
             state["version"],
+            state.get("experts", {}),  # versions of earlier releases have none
             state.get("tied", {}),  # versions of earlier releases have none
         )
 
     @property
     def nbytes(self) -> int:
-        arrays = [self.flat_P, *self.optimizer.values(), *self.buffers.values(), *self.tied.values()]
+        parts = (self.optimizer, self.buffers, self.experts, self.tied)
+        arrays = [self.flat_P, *(array for part in parts for array in part.values())]
         return sum(array.nbytes for array in arrays)
 
 
@@ -149,6 +153,7 @@ class LocalChange:
     classes: tuple[Any, ...]
     rows: int
     mean_loss: float = field(default=float("nan"))
+    experts: Mapping[str, np.ndarray] = field(default_factory=dict)
     tied: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 

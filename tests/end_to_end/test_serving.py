@@ -15,7 +15,7 @@ from ray_head import RayHead
 from systems import LiveSystem, free_port, perennial
 from waiting import wait_until
 
-from actors.learning.answer import VersionReader
+from actors.learning.model_kinds import make_reader
 from actors.learning.models.config import ModelConfig
 from actors.learning.schema import Schema
 from actors.learning.state import ModelState
@@ -169,7 +169,7 @@ def test_two_hundred_moves_under_load_fail_no_request_and_mix_no_versions(system
     x_ND = InstanceEncoder(schema).encode(asked)
     expected = {}
     for version, state in states.items():
-        reader = VersionReader(ModelConfig(), TaskConfig(), x_ND.shape[1], seed=1)
+        reader = make_reader(ModelConfig(), TaskConfig(), x_ND.shape[1], seed=1)
         reader.load(state)
         answer = reader.predict(x_ND)
         expected[version] = [dict(zip(state.classes, row, strict=True)) for row in answer.probability_NK.tolist()]

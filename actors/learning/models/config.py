@@ -8,7 +8,11 @@ from actors.learning.section import Section, setting
 
 
 class ModelConfig(Section):
-    kind: Literal["linear", "mlp", "python"] = setting("mlp", "`linear`, `mlp`, or `python`: a factory of yours.")
+    kind: Literal["linear", "mlp", "ensemble", "python"] = setting(
+        "ensemble",
+        "`ensemble`: networks and experts that learn from every row, mixed by what they are worth; `linear`, `mlp`, or "
+        "`python`: a factory of yours.",
+    )
     hidden: list[int] = setting([128, 128], "Widths of the hidden layers of `mlp`.", unit="units")
     factory: str | None = setting(
         None,

@@ -1,0 +1,370 @@
+"""The two-speed mixture: networks that learn in steps of many rows, and experts that learn from every row as its label comes.
+
+Everything that goes row by row (neighbours, linear heads, recency, forests, ridge, mixture) is done for all rows of a round,
+in their order, by every shard alike: their copies stay equal bit for bit, and any one of them is the version's. The networks,
+which are the slow part, are learned by each shard on its own rows and averaged. So shards share the work without taking turns
+in what depends on the order. [Decision 7](docs/decisions/0007-ensemble.md) tells how it came about.
+
+Shapes: N rows to predict, T labelled rows, D features, E experts, K outputs.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from actors.learning.answer import Answer, chosen, known_classes, no_classes, outputs_of
+from actors.learning.labels import codes_of, label_dtype
+from actors.learning.learner import LocalRound
+from actors.learning.models.config import ModelConfig
+from actors.learning.models.ensemble import experts as ask
+from actors.learning.models.ensemble import forest, mixture, quantiles, ridge, value_mixture
+from actors.learning.models.ensemble.bodies import LASTING, RECENT, Bodies, stacks_of
+from actors.learning.models.ensemble.experts import EMBEDDED, Experts, Rows
+from actors.learning.models.ensemble.parts import (
+    EMBEDDED_ROWS,
+    KNOWN_ROUNDS,
+    PENDING_BYTES,
+    Parts,
+    fresh,
+    memory_rows,
+    widened,
+)
+from actors.learning.models.ensemble.targets import CLASSES, SCORES, Targets, aim_of
+from actors.learning.running_stats import RunningStats
+from actors.learning.state import LocalChange, ModelState
+from actors.learning.task import TaskConfig, TaskKind
+
+_WIDEST_HATS = 64  # features; with more of them the networks see no hats
+_STEP_ROWS = 32
+_RECENT_ROWS = 1000
+_REPLAYED = 4  # remembered rows for each new one, where no replay shard says how many
+_FOREST_SEED = 5
+_TAKEN_BY_COPY = ("heads.", "recency.", "forest.", "ridge.", "mixture.", "quantiles.")  # loops change them, or want them writable
+
+
+class EnsembleReader:
+    """Answers with one version after another."""
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        task: TaskConfig,
+        inputs: int,
+        *,
+        seed: int,
+        initial: Mapping[str, np.ndarray] | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self._task, self._inputs, self._aim = task, inputs, aim_of(task)
+        self._stacks = stacks_of(inputs, inputs * quantiles.HATS if inputs <= _WIDEST_HATS else None)
+        self._embeddings = sum(len(stack.bodies) for stack in self._stacks)
+        self._bodies = Bodies(
+            self._stacks, self._aim, seed=seed, freeze=tuple(model.freeze), initial=initial, device=device
+        )
+        self._experts: Experts | None = None
+        self.load(ModelState.empty(inputs, 1 if task.kind is TaskKind.REGRESSION else 0))
+
+    def load(self, state: ModelState) -> None:
+        self._state, self._experts = state, None
+        self._outputs = outputs_of(state, self._task)
+        self._bodies.load(state.layout, state.flat_P, state.optimizer, self._outputs)
+
+    def predict(self, x_ND: np.ndarray) -> Answer:
+        """Answers for encoded rows, NaN where a value is missing."""
+        known_K = known_classes(state_counts(self._state, self._outputs), self._task)
+        if not self._state.experts or not known_K.any():
+            if self._aim in (CLASSES, SCORES):
+                return no_classes(len(x_ND), len(self._state.class_counts_K))
+            return Answer(None, None, np.zeros(len(x_ND)))
+        if self._experts is None:
+            self._experts = self._experts_of(self._parts(), self._state.features, self._state.target)
+        experts = self._experts
+        rows, none = experts.views.rows(x_ND), _no_targets()
+        said_NEK, _ = experts.said(rows, experts.views.rows(x_ND[:0]), none, np.zeros(len(x_ND), np.int64), known_K)
+        mixture.to_logs(self._aim, said_NEK)
+        no_rows = np.zeros(0, np.float32)
+        no_said = np.zeros((0, *said_NEK.shape[1:]), np.float32)
+        p_NK = self._mixed(experts.parts, said_NEK, no_said, no_rows > 0, no_rows, none, np.zeros(len(x_ND), np.int64), known_K)
+        return self._answer(p_NK, self._state.target)
+
+    def _parts(self) -> Parts:
+        """The version's, as wide as its outputs."""
+        if self._state.experts:
+            parts = widened(self._state.experts, self._outputs)
+            return {name: a.copy() if name.startswith(_TAKEN_BY_COPY) else a for name, a in parts.items()}
+        label, experts = label_dtype(self._task.kind), ask.count(self._aim, self._embeddings)
+        return fresh(self._aim, self._inputs, self._outputs, self._embeddings, experts, label)
+
+    def _experts_of(self, parts: Parts, features: RunningStats, target: RunningStats) -> Experts:
+        memory = Targets.of(parts["memory.y"], self._task, target)
+        return Experts(parts, self._bodies, self._stacks, features, self._aim, memory)
+
+    def _mixed(
+        self,
+        parts: Parts,
+        said_NEK: np.ndarray,
+        said_TEK: np.ndarray,
+        is_judged_T: np.ndarray,
+        age_T: np.ndarray,
+        targets: Targets,
+        upto_N: np.ndarray,
+        known_K: np.ndarray,
+    ) -> np.ndarray:
+        """float32 [N, K]; what was said as logs."""
+        if self._aim in (CLASSES, SCORES):
+            p_NK = np.zeros((len(said_NEK), len(known_K)), np.float32)
+            mixture.mix(
+                self._aim, said_NEK, said_TEK, is_judged_T, age_T, targets.code_T, targets.value_T, targets.weight_T, upto_N,
+                known_K, parts["mixture.weights"], parts["mixture.trust"], parts["mixture.second"], mixture.RATES_R,
+                mixture.SHARES_Q, p_NK,
+            )  # fmt: skip
+            return p_NK
+        value_N = np.zeros(len(said_NEK), np.float32)
+        value_mixture.mix_values(
+            self._aim, np.ascontiguousarray(said_NEK[:, :, 0]), np.ascontiguousarray(said_TEK[:, :, 0]), is_judged_T, age_T,
+            targets.value_T, upto_N, parts["mixture.weights"], parts["mixture.covariance"], parts["mixture.trust"],
+            parts["mixture.second"], value_mixture.FORGETS_J, value_mixture.SHARES_Q, value_N,
+        )  # fmt: skip
+        return value_N[:, None]
+
+    def _answer(self, p_NK: np.ndarray, target: RunningStats) -> Answer:
+        if self._aim == CLASSES:
+            return Answer(np.where(p_NK.any(axis=1), p_NK.argmax(axis=1), -1), p_NK, None)
+        if self._aim == SCORES:
+            return chosen(p_NK, self._task.exploration)
+        return Answer(None, None, p_NK[:, 0].astype(np.float64) * target.scale_D[0] + target.mean_D[0])
+
+
+class EnsembleLearner(EnsembleReader):
+    """One shard's copy. `load` a version, do a `round`, take the `LocalChange`."""
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        task: TaskConfig,
+        inputs: int,
+        *,
+        seed: int,
+        initial: Mapping[str, np.ndarray] | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self._seed = seed
+        super().__init__(model, task, inputs, seed=seed, initial=initial, device=device)
+
+    def load(self, state: ModelState) -> None:
+        super().load(state)
+        self._learned_parts: Mapping[str, np.ndarray] = state.experts
+        self._features, self._target = RunningStats.empty(self._inputs), RunningStats.empty(len(state.target.count_D))
+        self._class_increment_K = np.zeros(len(state.class_counts_K), np.int64)
+        self._rows, self._loss_sum = 0, 0.0
+
+    def change(self, classes: tuple[Any, ...] = ()) -> LocalChange:
+        """What has been learned since `load`; `classes[code]` names the classes, as far as labels are visible."""
+        return LocalChange(
+            layout=self._bodies.layout,
+            flat_P=self._bodies.flat_P,
+            optimizer=self._bodies.moments,
+            buffers={},
+            features=self._features,
+            target=self._target,
+            class_counts_K=self._class_increment_K,
+            classes=classes[: len(self._class_increment_K)],
+            rows=self._rows,
+            mean_loss=self._loss_sum / self._rows if self._rows else float("nan"),
+            experts=self._learned_parts,
+        )
+
+    def round(self, work: LocalRound) -> Answer:
+        """Predicts every test row before its label has touched anything, and learns the train rows in their order.
+
+        The answer is for the rows of `test_slices`; the networks learn those of `train_slices`.
+        """
+        state, y_T, rows = self._state, work.train_y_N, len(work.train_y_N)
+        if self._aim in (CLASSES, SCORES):
+            met = int(codes_of(y_T).max()) + 1 if rows else 0
+            self._outputs = max(self._outputs, met)
+            if not self._outputs:
+                return _of_slices(no_classes(len(work.test_x_ND), 0), work.test_slices)
+            self._bodies.load(state.layout, state.flat_P, state.optimizer, self._outputs)
+        upto_N, age_T = schedule(work.test_row_N, work.train_row_N, work.label_delay_rows)
+        features = state.features if state.features.count_D.any() or not rows else RunningStats.of(work.train_x_ND)
+        is_first_value = bool(len(state.target.count_D)) and not state.target.count_D.any()
+        target = RunningStats.of(y_T[:, None]) if is_first_value and rows else state.target
+        known_K = known_classes(state_counts(state, self._outputs), self._task)
+        parts = self._parts()
+        experts = self._experts_of(parts, features, target)
+        train = experts.views.rows(work.train_x_ND)
+        test = train if work.train_x_ND is work.test_x_ND else experts.views.rows(work.test_x_ND)
+        targets = Targets.of(y_T, self._task, target)
+        said_NEK, embedding_TBU = experts.said(test, train, targets, upto_N, known_K)
+        said_TEK, is_judged_T = self._said_of_labelled(parts, said_NEK, work)
+        p_NK = self._mixed(parts, said_NEK, said_TEK, is_judged_T, age_T, targets, upto_N, known_K)
+        if is_first_value:  # what labels look like is not known yet: the mean of those that have come
+            answer = Answer(None, None, _running_mean(y_T, upto_N))
+        else:
+            answer = self._answer(p_NK, target)
+        if rows:
+            self._keep_pending(parts, said_NEK, work)
+            self._remember(experts, train, targets, embedding_TBU, work)
+            self._learn_slowly(experts, train, targets, work)
+            self._learned_parts = parts
+        return _of_slices(answer, work.test_slices)
+
+    def train(self, x_ND: np.ndarray, y_N: np.ndarray) -> None:
+        """Labelled rows without predicting any."""
+        row_N, all_rows = np.arange(len(y_N)), ((0, len(y_N)),)
+        self.round(LocalRound(row_N[:0], x_ND[:0], row_N, x_ND, y_N, (), all_rows, 0))
+
+    # --- what was said of rows whose labels come later
+
+    def _said_of_labelled(self, parts: Parts, said_NEK: np.ndarray, work: LocalRound) -> tuple[np.ndarray, np.ndarray]:
+        """log_TEK as when the rows were predicted, and of which rows that is known. `said_NEK` becomes logs."""
+        mixture.to_logs(self._aim, said_NEK)
+        row_T, row_N, waiting_P = work.train_row_N, work.test_row_N, parts["pending.row"]
+        if len(row_T) == len(row_N) and (row_T == row_N).all():
+            return said_NEK, np.ones(len(row_T), bool)
+        said_TEK = np.zeros((len(row_T), *said_NEK.shape[1:]), np.float32)
+        is_judged_T = np.zeros(len(row_T), bool)
+        for known_row, known_said in ((waiting_P, parts["pending.said"]), (row_N, said_NEK)):
+            if len(known_row):
+                at_T = np.minimum(np.searchsorted(known_row, row_T), len(known_row) - 1)
+                found_T = known_row[at_T] == row_T
+                said_TEK[found_T] = known_said[at_T[found_T]]
+                is_judged_T |= found_T
+        return said_TEK, is_judged_T
+
+    def _keep_pending(self, parts: Parts, log_NEK: np.ndarray, work: LocalRound) -> None:
+        """What was said of rows whose labels are to come; of every n-th, where all would be too much."""
+        row_N = work.test_row_N
+        if len(work.train_row_N) == len(row_N) and (work.train_row_N == row_N).all():
+            return
+        row_bytes = 2 * log_NEK.shape[1] * log_NEK.shape[2]
+        stride = -(-(work.label_delay_rows + len(row_N)) * row_bytes // PENDING_BYTES)
+        waiting_P, last = parts["pending.row"], work.train_row_N[-1]
+        still_P = waiting_P > last
+        kept_N = (row_N > last) & (row_N % stride == 0)
+        parts["pending.row"] = np.concatenate([waiting_P[still_P], row_N[kept_N]])
+        parts["pending.said"] = np.concatenate([parts["pending.said"][still_P], log_NEK[kept_N].astype(np.float16)])
+
+    # --- learning
+
+    def _remember(
+        self, experts: Experts, train: Rows, targets: Targets, embedding_TBU: np.ndarray, work: LocalRound
+    ) -> None:
+        """The memory, the edges, the forests and the ridge after these rows."""
+        parts, before = experts.parts, self._state.rows
+        after, room = before + len(targets), memory_rows(self._inputs)
+        key = work.train_row_N[-1:]
+        parts["rounds"] = np.concatenate([parts["rounds"], key])[-KNOWN_ROUNDS:]
+        for name, new in (("x", work.train_x_ND), ("y", work.train_y_N), ("row", work.train_row_N)):
+            parts[f"memory.{name}"] = np.concatenate([parts[f"memory.{name}"], new])[-room:]
+        remembered = np.concatenate([parts["memory.embedding"], embedding_TBU])[-min(room, EMBEDDED_ROWS) :]
+        parts["memory.embedding"] = remembered
+        x_MD = parts["memory.x"]
+        if "quantiles.hats" not in parts and len(x_MD) >= quantiles.FIT_ROWS:
+            parts["quantiles.hats"] = quantiles.edges_of(x_MD, quantiles.HAT_EDGES)
+            parts["quantiles.codes"] = quantiles.edges_of(x_MD, quantiles.CODE_EDGES + 2)[:, 1:-1].copy()
+        if self._aim == SCORES:
+            return
+        if "quantiles.codes" in parts:
+            memory = _joined(experts.memory, targets, room)
+            code_MD = quantiles.codes_of_rows(x_MD, parts["quantiles.codes"])
+            forest.learn(parts, self._aim, code_MD, memory.code_T, memory.value_T, before, after, _FOREST_SEED)
+        ridge.learn(parts, self._aim, experts.random_features(train), targets, before, after)
+
+    def _learn_slowly(self, experts: Experts, train: Rows, targets: Targets, work: LocalRound) -> None:
+        """The networks, on this shard's rows of the round, and the increments of the statistics."""
+        own_M = np.concatenate([np.arange(a, b) for a, b in work.train_slices] or [np.zeros(0, np.int64)])
+        self._features, self._rows = RunningStats.of(work.train_x_ND[own_M]), len(own_M)
+        if self._aim in (CLASSES, SCORES):
+            self._class_increment_K = np.bincount(targets.code_T[own_M], minlength=self._outputs)
+        else:
+            self._target = RunningStats.of(work.train_y_N[own_M][:, None])
+        if not len(own_M):
+            return
+        known_K = np.ones(self._outputs, bool)
+        if self._aim == CLASSES:
+            known_K = state_counts(self._state, self._outputs) + np.bincount(targets.code_T, minlength=self._outputs) > 0
+        views, old = experts.views, experts.memory
+        rng = np.random.default_rng([self._seed, int(work.train_row_N[own_M[0]])])
+        replayed_x_RD, replayed_R = self._replayed(work, views, experts)
+        steps = max(1, min(round(len(targets) / _STEP_ROWS), len(own_M)))
+        share = len(replayed_R) / len(own_M) if len(replayed_R) else float(_REPLAYED if len(old) else 0)
+        bounds = np.linspace(0, len(own_M), steps + 1).astype(int)
+        recent_x_MD = self._state.experts["memory.x"][-_RECENT_ROWS:] if self._state.experts else work.train_x_ND[:0]
+        recent_z_MD, from_M = views.standardised(recent_x_MD), len(old) - len(recent_x_MD)
+        loss, losses = 0.0, 0
+        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+            new_N = own_M[start:stop]
+            low, high = round(start * share), round(stop * share)
+            recent_N = rng.integers(len(recent_x_MD), size=high - low) if len(recent_x_MD) else np.zeros(0, np.int64)
+            mixed = {RECENT: _joined(_at(targets, new_N), _at(old, from_M + recent_N))}
+            z = {RECENT: np.concatenate([train.z_ND[new_N], recent_z_MD[recent_N]])}
+            if len(replayed_R) and len(recent_N) == high - low:
+                mixed[LASTING] = _joined(_at(targets, new_N), _at(replayed_R, np.arange(low, high)))
+                z[LASTING] = np.concatenate([train.z_ND[new_N], replayed_x_RD[low:high]])
+            inputs = {}
+            for stack in self._stacks:
+                seen = [body.memory if body.memory in mixed else RECENT for body in stack.bodies]
+                if stack.name == "hats":
+                    if views.hat_edges_DB is None:
+                        continue
+                    x_SND = views.hats(np.concatenate([work.train_x_ND[new_N], recent_x_MD[recent_N]]))[None]
+                else:
+                    x_SND = np.stack([z[memory] for memory in seen])
+                inputs[stack.name] = (x_SND, [mixed[memory] for memory in seen])
+            loss += self._bodies.step(inputs, known_K, 1.0)
+            losses += 1
+        self._loss_sum = loss / losses * self._rows
+
+    def _replayed(self, work: LocalRound, views: ask.Views, experts: Experts) -> tuple[np.ndarray, Targets]:
+        """Standardised rows that the replay shards gave, and their labels."""
+        if work.replay_x_ND is None or work.replay_y_N is None:
+            return np.zeros((0, self._inputs), np.float32), _no_targets()
+        target = self._state.target
+        return views.standardised(work.replay_x_ND), Targets.of(work.replay_y_N, self._task, target)
+
+
+def schedule(test_row_N: np.ndarray, train_row_N: np.ndarray, delay: int) -> tuple[np.ndarray, np.ndarray]:
+    """upto_N: labelled rows that are visible when row n is predicted; age_T: rows predicted since row t was, when it is learned.
+
+    A label is visible once a row that lies `delay` rows later has been predicted; at the end of the round all are.
+    """
+    before_N = np.concatenate([[np.iinfo(np.int64).min], test_row_N[:-1]]) if len(test_row_N) else test_row_N
+    upto_N = np.searchsorted(train_row_N, before_N - delay if len(before_N) else before_N, side="right")
+    upto_N[:1] = 0
+    learned_at_T = np.searchsorted(upto_N, np.arange(1, len(train_row_N) + 1), side="left")  # before which test row
+    last_N = np.append(before_N, test_row_N[-1:]) if len(test_row_N) else np.zeros(1, np.int64)
+    age_T = np.maximum(last_N[np.minimum(learned_at_T, len(last_N) - 1)] - train_row_N, 0)
+    return upto_N.astype(np.int64), age_T.astype(np.float32)
+
+
+def state_counts(state: ModelState, outputs: int) -> np.ndarray:
+    """int64 [K]"""
+    counts_K = np.zeros(max(outputs, len(state.class_counts_K)), np.int64)
+    counts_K[: len(state.class_counts_K)] = state.class_counts_K
+    return counts_K
+
+
+def _running_mean(y_T: np.ndarray, upto_N: np.ndarray) -> np.ndarray:
+    sums_T = np.concatenate([[0.0], np.cumsum(y_T)])
+    return sums_T[upto_N] / np.maximum(upto_N, 1)
+
+
+def _no_targets() -> Targets:
+    return Targets(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+
+def _at(targets: Targets, at_N: np.ndarray) -> Targets:
+    return Targets(targets.code_T[at_N], targets.value_T[at_N], targets.weight_T[at_N])
+
+
+def _joined(one: Targets, other: Targets, room: int | None = None) -> Targets:
+    pairs = ((one.code_T, other.code_T), (one.value_T, other.value_T), (one.weight_T, other.weight_T))
+    return Targets(*(np.concatenate(pair)[-room if room else None :] for pair in pairs))
+
+
+def _of_slices(answer: Answer, slices: Sequence[tuple[int, int]]) -> Answer:
+    at_N = np.concatenate([np.arange(a, b) for a, b in slices] or [np.zeros(0, np.int64)])
+    return Answer(*(None if part is None else part[at_N] for part in (answer.code_N, answer.probability_NK, answer.value_N)))

@@ -1,0 +1,208 @@
+"""What every expert says of rows, each from what it knew when the row came. Shapes: N rows to predict, T labelled rows, D
+features, E experts, K outputs, U hidden units, M rows of memory.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from actors.learning.models.ensemble import forest, heads, neighbours, quantiles, recency, ridge
+from actors.learning.models.ensemble.bodies import HIDDEN, Bodies, Stack
+from actors.learning.models.ensemble.parts import EMBEDDED_ROWS, MEMORY_ROWS, Parts
+from actors.learning.models.ensemble.targets import ABSOLUTE, CLASSES, SCORES, SQUARED, Targets, answer
+from actors.learning.models.ensemble.compiled import compiled
+from actors.learning.running_stats import RunningStats
+
+_VOTES_V = np.array([1, 5, neighbours.NEIGHBOURS])
+_WINDOWS_W = np.array([32, 128, 1024, MEMORY_ROWS])
+_EMBEDDED_VOTES_V = np.array([1, 5])
+_EMBEDDED_WINDOWS_W = np.array([32, 128, EMBEDDED_ROWS])
+EMBEDDED = 2  # networks whose embeddings are remembered
+_CLIP = 6.0
+
+
+def count(aim: int, embeddings: int) -> int:
+    searched = len(_VOTES_V) * (2 * len(_WINDOWS_W) - 1) + EMBEDDED * len(_EMBEDDED_VOTES_V) * len(_EMBEDDED_WINDOWS_W)
+    linear = len(heads.RATES_H) * (embeddings + 1)
+    global_ones = 0 if aim == SCORES else len(forest.WINDOWS) + len(ridge.DECAYS)
+    return embeddings + searched + linear + recency.EXPERTS + global_ones
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of a block, in the views that experts have of them."""
+
+    x_ND: np.ndarray
+    z_ND: np.ndarray  # standardised
+    raw_ND: np.ndarray  # centred, missing values at the mean
+    at_NA: np.ndarray | None  # hats; None before there are edges
+    hat_NA: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.x_ND)
+
+
+class Views:
+    """From encoded rows to views, by the statistics and edges of one version."""
+
+    def __init__(self, features: RunningStats, parts: Parts) -> None:
+        self._features = features
+        self._mean_D = features.mean_D.astype(np.float32)
+        self.hat_edges_DB, self.code_edges_DB = parts.get("quantiles.hats"), parts.get("quantiles.codes")
+
+    def standardised(self, x_ND: np.ndarray) -> np.ndarray:
+        return self._features.standardise(x_ND, _CLIP)
+
+    def centred(self, x_ND: np.ndarray) -> np.ndarray:
+        return np.nan_to_num(x_ND - self._mean_D, nan=0.0)
+
+    def hats(self, x_ND: np.ndarray) -> np.ndarray:
+        """float32 [N, D * H]; zeros before there are edges."""
+        width = x_ND.shape[1] * quantiles.HATS
+        if self.hat_edges_DB is None:
+            return np.zeros((len(x_ND), width), np.float32)
+        return quantiles.dense(*quantiles.hats_of(x_ND, self.hat_edges_DB), width)
+
+    def rows(self, x_ND: np.ndarray) -> Rows:
+        at_NA, hat_NA = (None, None) if self.hat_edges_DB is None else quantiles.hats_of(x_ND, self.hat_edges_DB)
+        return Rows(x_ND, self.standardised(x_ND), self.centred(x_ND), at_NA, hat_NA)
+
+
+class Experts:
+    """The experts of one version. `said` learns the labelled rows on the way, in place in `parts`."""
+
+    def __init__(
+        self, parts: Parts, bodies: Bodies, stacks: tuple[Stack, ...], features: RunningStats, aim: int, memory: Targets
+    ) -> None:
+        self.parts, self.views = parts, Views(features, parts)
+        self._bodies, self._stacks, self._aim, self.memory = bodies, stacks, aim, memory
+        x_MD = parts["memory.x"]
+        self._z_MD, self._raw_MD = self.views.standardised(x_MD), self.views.centred(x_MD)
+        self._projection = ridge.projection(x_MD.shape[1])
+
+    def said(
+        self, test: Rows, train: Rows, targets: Targets, upto_N: np.ndarray, known_K: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """said_NEK float32, and the labelled rows' embeddings [T, 2, U]. `train` may be `test` itself."""
+        embedding_BNU, out_BNK = self._slow(test)
+        embedding_BTU = embedding_BNU if train is test else self._slow(train)[0]
+        outputs = len(known_K)
+        said_NEK = np.zeros((len(test), count(self._aim, len(embedding_BNU)), outputs), np.float32)
+        bodies = len(out_BNK)
+        _answers(self._aim, out_BNK, known_K, said_NEK)
+        first = self._ask_neighbours(test, train, targets, upto_N, embedding_BNU, embedding_BTU, said_NEK, bodies)
+        first = self._ask_heads(test, train, targets, upto_N, known_K, embedding_BNU, embedding_BTU, said_NEK, first)
+        p = self.parts
+        recency.recent_labels(
+            self._aim, targets.code_T, targets.value_T, upto_N, recency.KEPT_J, p["recency.sums"], p["recency.weights"],
+            p["recency.last"], p["recency.follows"], said_NEK, first,
+        )  # fmt: skip
+        first += recency.EXPERTS
+        if self._aim != SCORES:
+            if self.views.code_edges_DB is not None:
+                forest.predict(p, quantiles.codes_of_rows(test.x_ND, self.views.code_edges_DB), said_NEK, first)
+            first += len(forest.WINDOWS)
+            ridge.predict(p, self._aim, self.random_features(test), said_NEK, first)
+        return said_NEK, np.ascontiguousarray(embedding_BTU[:EMBEDDED].transpose(1, 0, 2))
+
+    def random_features(self, rows: Rows) -> np.ndarray:
+        return ridge.features(rows.z_ND, self._projection)
+
+    def _slow(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings [B, N, U] and outputs [B, N, K] of all networks."""
+        found = []
+        for stack in self._stacks:
+            if stack.name != "hats":
+                x_NW = rows.z_ND
+            elif rows.at_NA is None or rows.hat_NA is None:
+                x_NW = np.zeros((len(rows), stack.inputs), np.float32)
+            else:
+                x_NW = quantiles.dense(rows.at_NA, rows.hat_NA, stack.inputs)
+            found.append(self._bodies.forward(stack.name, x_NW))
+        return np.concatenate([e for e, _ in found]), np.concatenate([o for _, o in found])
+
+    def _ask_neighbours(
+        self,
+        test: Rows,
+        train: Rows,
+        targets: Targets,
+        upto_N: np.ndarray,
+        embedding_BNU: np.ndarray,
+        embedding_BTU: np.ndarray,
+        said_NEK: np.ndarray,
+        first: int,
+    ) -> int:
+        embedded_MBU = self.parts["memory.embedding"]
+        searches = [
+            (test.z_ND, self._z_MD, train.z_ND, _WINDOWS_W, _VOTES_V),
+            (test.raw_ND, self._raw_MD, train.raw_ND, _WINDOWS_W[:-1], _VOTES_V),
+        ]
+        for b in range(EMBEDDED):
+            searches.append(
+                (embedding_BNU[b], embedded_MBU[:, b], embedding_BTU[b], _EMBEDDED_WINDOWS_W, _EMBEDDED_VOTES_V)
+            )
+        for x_NV, m_MV, x_TV, windows_W, votes_V in searches:
+            m_MV = m_MV[-windows_W[-1] :]
+            found_NWS = np.empty((len(test), len(windows_W), votes_V[-1]), np.int32)
+            neighbours.search(
+                neighbours.near(x_NV, m_MV), neighbours.near(x_NV, x_TV), upto_N, windows_W, found_NWS
+            )
+            self._vote(found_NWS, targets, len(m_MV), votes_V, said_NEK, first)
+            first += len(windows_W) * len(votes_V)
+        return first
+
+    def _vote(
+        self, found_NWS: np.ndarray, targets: Targets, remembered: int, votes_V: np.ndarray, said_NEK: np.ndarray, first: int
+    ) -> None:
+        from_M = len(self.memory) - remembered
+        if self._aim in (SQUARED, ABSOLUTE):
+            value_L = np.concatenate([self.memory.value_T[from_M:], targets.value_T])
+            neighbours.value_means(found_NWS, value_L, votes_V, said_NEK, first)
+            return
+        code_L = np.concatenate([self.memory.code_T[from_M:], targets.code_T])
+        if self._aim == CLASSES:
+            neighbours.class_votes(found_NWS, code_L, votes_V, said_NEK, first)
+            return
+        value_L = np.concatenate([self.memory.value_T[from_M:], targets.value_T])
+        neighbours.score_means(found_NWS, code_L, value_L, votes_V, said_NEK, first)
+
+    def _ask_heads(
+        self,
+        test: Rows,
+        train: Rows,
+        targets: Targets,
+        upto_N: np.ndarray,
+        known_K: np.ndarray,
+        embedding_BNU: np.ndarray,
+        embedding_BTU: np.ndarray,
+        said_NEK: np.ndarray,
+        first: int,
+    ) -> int:
+        p, labels, rates = self.parts, (targets.code_T, targets.value_T, targets.weight_T), (heads.RATES_H, heads.IS_SCALED_H)
+        for b in range(len(embedding_BNU)):
+            x_NF = _with_one(embedding_BNU[b])
+            x_TF = x_NF if train is test else _with_one(embedding_BTU[b])
+            weights, squares = p[f"heads.{b}.weights"], p[f"heads.{b}.squares"]
+            heads.dense_heads(self._aim, x_NF, x_TF, *labels, upto_N, known_K, weights, squares, *rates, said_NEK, first)
+            first += len(heads.RATES_H)
+        if test.at_NA is not None and train.at_NA is not None:
+            weights, squares = p["heads.hats.weights"], p["heads.hats.squares"]
+            heads.hat_heads(
+                self._aim, test.at_NA, test.hat_NA, train.at_NA, train.hat_NA, *labels, upto_N, known_K, weights, squares,
+                *rates, said_NEK, first,
+            )  # fmt: skip
+        return first + len(heads.RATES_H)
+
+
+@compiled
+def _answers(aim: int, out_BNK: np.ndarray, known_K: np.ndarray, said_NEK: np.ndarray) -> None:
+    for b in range(out_BNK.shape[0]):
+        for n in range(out_BNK.shape[1]):
+            answer(aim, out_BNK[b, n], known_K, said_NEK[n, b])
+
+
+def _with_one(embedding_NU: np.ndarray) -> np.ndarray:
+    x_NF = np.empty((len(embedding_NU), HIDDEN + 1), np.float32)
+    x_NF[:, :HIDDEN] = embedding_NU
+    x_NF[:, HIDDEN] = 1.0
+    return x_NF

@@ -1,0 +1,71 @@
+"""What the experts of several contributions become. Shapes as in `parts`.
+
+Every shard takes all rows of a round through its experts, so contributions to one version bring equal copies, and one of them
+is taken. Only where learners do not wait for each other may two have begun from versions with different rounds behind them:
+then weights move by both steps, sums add up, and memories are joined by row. A round that is known already adds nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from actors.learning.models.ensemble import ridge
+from actors.learning.models.ensemble.parts import EMBEDDED_ROWS, KNOWN_ROUNDS, Parts, widened
+
+_STEPPED = ("heads.", "recency.sums", "recency.weights", "recency.follows", "mixture.")
+_SHARES = ("mixture.trust", "mixture.second")
+
+
+def merged(head: Mapping[str, np.ndarray], changes: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]]) -> Parts:
+    """The head's experts after `changes`, each with the version it started from."""
+    parts = dict(head)
+    for base, change in changes:
+        if not change or (parts and change["rounds"][-1] in parts["rounds"]):
+            continue
+        starts_here = not parts or (base and np.array_equal(base["rounds"], parts["rounds"]))
+        parts = dict(change) if starts_here else _joined(parts, base, change)
+    return parts
+
+
+def _joined(parts: Parts, base: Mapping[str, np.ndarray], change: Mapping[str, np.ndarray]) -> Parts:
+    outputs = max(p["recency.sums"].shape[1] for p in (parts, change))
+    parts, change = widened(parts, outputs), widened(change, outputs)
+    base = widened(base, outputs) if base else {}
+    joined = {**change, **parts, **_memories(parts, base, change)}
+    rows = int(np.isin(change["memory.row"], base["memory.row"] if base else [], invert=True).sum())
+    for name, array in parts.items():
+        if name.startswith(_STEPPED) and base and base[name].shape == array.shape:
+            joined[name] = array + (change[name] - base[name])
+    for name in _SHARES if "mixture.top" not in parts else ():
+        share = np.maximum(joined[name], 0.0) if name == "mixture.trust" else joined[name]
+        joined[name] = share / share.sum(axis=-1, keepdims=True) if name == "mixture.trust" else share
+    for name in ("ridge.gram", "ridge.moment") if base and "ridge.gram" in parts else ():
+        kept = np.array(ridge.DECAYS)[:, None, None] ** rows
+        joined[name] = parts[name] * kept + (change[name] - base[name] * kept)
+    if change["rounds"][-1] > parts["rounds"][-1]:
+        joined["recency.last"] = change["recency.last"]
+    joined["rounds"] = np.append(parts["rounds"], change["rounds"][-1])[-KNOWN_ROUNDS:]
+    return joined
+
+
+def _memories(parts: Parts, base: Mapping[str, np.ndarray], change: Mapping[str, np.ndarray]) -> Parts:
+    """Joined by row number, the latest last."""
+    found: Parts = {}
+    row_M, new_M = parts["memory.row"], change["memory.row"]
+    is_new = ~np.isin(new_M, np.concatenate([row_M, base["memory.row"] if base else new_M[:0]]))
+    order = np.argsort(np.concatenate([row_M, new_M[is_new]]), kind="stable")[-max(len(row_M), len(new_M)) :]
+    for name in ("memory.x", "memory.y", "memory.row"):
+        found[name] = np.concatenate([parts[name], change[name][is_new]])[order]
+    old_E, late_E = parts["memory.embedding"], change["memory.embedding"]
+    old_row_E, late_row_E = row_M[len(row_M) - len(old_E) :], new_M[len(new_M) - len(late_E) :]
+    is_late = np.isin(late_row_E, new_M[is_new])
+    rows_E = np.concatenate([old_row_E, late_row_E[is_late]])
+    order = np.argsort(rows_E, kind="stable")[-EMBEDDED_ROWS:]
+    is_tail = np.isin(rows_E[order], found["memory.row"][-len(order) :])
+    found["memory.embedding"] = np.concatenate([old_E, late_E[is_late]])[order][is_tail]
+    row_P, late_P = parts["pending.row"], change["pending.row"]
+    is_more = ~np.isin(late_P, row_P)
+    order = np.argsort(np.concatenate([row_P, late_P[is_more]]), kind="stable")
+    found["pending.row"] = np.concatenate([row_P, late_P[is_more]])[order]
+    found["pending.said"] = np.concatenate([parts["pending.said"], change["pending.said"][is_more]])[order]
+    return found

@@ -1,0 +1,176 @@
+"""The mixture: how far to trust which expert, learned from every row as its label comes.
+
+First layer: log-linear mixtures of all experts, p proportional to exp(sum of a_e log p_e), at several step sizes (Mattern,
+"Mixing Strategies in Data Compression", DCC 2012, section 3; as in PAQ: Mahoney 2005), and fixed-share hedges (Herbster and
+Warmuth, "Tracking the Best Expert", 1998). Second layer: one log-linear mixture of these, so that no step size has to be
+chosen. An expert learns from what it said when the row was predicted, not from what it would say when the label is there.
+
+A label that comes d rows late is one of d + 1 that no step has taken into account yet, so steps are 1 / (d + 1) as long
+(delayed gradients: Joulani, Gyorgy, Szepesvari, "Online Learning under Delayed Feedback", ICML 2013).
+
+Shapes: N rows to predict, T labelled rows, E experts, R step sizes, Q hedges, X = R + Q mixtures, K outputs.
+"""
+
+import numpy as np
+
+from actors.learning.models.ensemble.compiled import compiled
+from actors.learning.models.ensemble.targets import CLASSES, SCORES, answer, error
+
+RATES_R = np.array([2e-4, 1e-3, 3e-3, 1e-2, 3e-2], np.float32)
+SHARES_Q = np.array([1e-3, 1e-2], np.float32)
+MIXTURES = len(RATES_R) + len(SHARES_Q)
+_SECOND_RATE = np.float32(1e-3)
+_SMOOTHED, _SMOOTHED_MIXTURE = np.float32(0.02), np.float32(1e-3)
+
+
+@compiled
+def to_logs(aim: int, said_NEK: np.ndarray) -> None:
+    """In place: probabilities as centred logs, scores as logits, both smoothed; values stay."""
+    rows, experts, outputs = said_NEK.shape
+    if aim != CLASSES and aim != SCORES:
+        return
+    for n in range(rows):
+        for e in range(experts):
+            said_K = said_NEK[n, e]
+            if aim == SCORES:
+                for k in range(outputs):
+                    p = min(max(said_K[k], np.float32(0)), np.float32(1)) * (1 - _SMOOTHED) + _SMOOTHED / 2
+                    said_K[k] = np.log(p / (1 - p))
+                continue
+            total = np.float32(0)
+            for k in range(outputs):
+                total += said_K[k]
+            share = (1 - _SMOOTHED) / total if total > 0 else np.float32(0)
+            mean = np.float32(0)
+            for k in range(outputs):
+                said_K[k] = np.log(said_K[k] * share + _SMOOTHED / outputs)
+                mean += said_K[k]
+            for k in range(outputs):
+                said_K[k] -= mean / outputs
+
+
+@compiled
+def _likelihood(aim: int, p_K: np.ndarray, code: int, value: float) -> float:
+    """Of the label, or of the score that the answer got."""
+    if aim == CLASSES or value != value:
+        return p_K[code]
+    return p_K[code] * value + (1 - p_K[code]) * (1 - value)
+
+
+@compiled
+def _mixed(
+    aim: int,
+    log_EK: np.ndarray,
+    known_K: np.ndarray,
+    weights_RE: np.ndarray,
+    trust_QE: np.ndarray,
+    second_X: np.ndarray,
+    p_EK: np.ndarray,
+    p_XK: np.ndarray,
+    log_XK: np.ndarray,
+    p_K: np.ndarray,
+) -> None:
+    """Fills p_EK (each expert alone), p_XK (each mixture of the first layer), log_XK (its logs) and p_K (the answer)."""
+    experts, outputs = log_EK.shape
+    rates, hedges = len(weights_RE), len(trust_QE)
+    out_K = np.empty(outputs, np.float32)
+    for e in range(experts):
+        answer(aim, log_EK[e], known_K, p_EK[e])
+    for r in range(rates):
+        out_K[:] = np.float32(0)
+        for e in range(experts):
+            for k in range(outputs):
+                out_K[k] += weights_RE[r, e] * log_EK[e, k]
+        answer(aim, out_K, known_K, p_XK[r])
+    for q in range(hedges):
+        p_XK[rates + q, :] = np.float32(0)
+        for e in range(experts):
+            for k in range(outputs):
+                p_XK[rates + q, k] += trust_QE[q, e] * p_EK[e, k]
+    out_K[:] = np.float32(0)
+    for x in range(rates + hedges):
+        mean, counted = np.float32(0), 0
+        for k in range(outputs):
+            p = p_XK[x, k] * (1 - _SMOOTHED_MIXTURE)
+            if aim == SCORES:
+                log_XK[x, k] = np.log((p + _SMOOTHED_MIXTURE / 2) / (1 - p - _SMOOTHED_MIXTURE / 2))
+            else:
+                log_XK[x, k] = np.log(p + _SMOOTHED_MIXTURE / outputs) if known_K[k] else np.float32(0)
+                mean += log_XK[x, k]
+                counted += 1 if known_K[k] else 0
+        for k in range(outputs):
+            if aim != SCORES and known_K[k]:
+                log_XK[x, k] -= mean / counted
+            out_K[k] += second_X[x] * log_XK[x, k]
+    answer(aim, out_K, known_K, p_K)
+
+
+@compiled
+def mix(
+    aim: int,
+    log_NEK: np.ndarray,
+    log_TEK: np.ndarray,
+    is_judged_T: np.ndarray,
+    age_T: np.ndarray,
+    code_T: np.ndarray,
+    value_T: np.ndarray,
+    weight_T: np.ndarray,
+    upto_N: np.ndarray,
+    known_K: np.ndarray,
+    weights_RE: np.ndarray,
+    trust_QE: np.ndarray,
+    second_X: np.ndarray,
+    rates_R: np.ndarray,
+    shares_Q: np.ndarray,
+    p_NK: np.ndarray,
+) -> None:
+    """Answers row n after judging the first `upto_N[n]` labelled rows by `log_TEK`, what the experts had said of them.
+
+    p_NK float32: zeros while no class is known. Changes the weights in place; labelled rows that are not `is_judged_T` only make
+    their class known.
+    """
+    rows, experts, outputs = log_NEK.shape
+    rates, hedges = len(rates_R), len(shares_Q)
+    mixtures = rates + hedges
+    known_K = known_K.copy()
+    p_EK, p_XK = np.empty((experts, outputs), np.float32), np.empty((mixtures, outputs), np.float32)
+    log_XK, p_K = np.empty((mixtures, outputs), np.float32), np.empty(outputs, np.float32)
+    gap_K = np.empty(outputs, np.float32)
+    knows = False
+    for k in range(outputs):
+        knows = knows or known_K[k]
+    t = 0
+    for n in range(rows + 1):
+        while t < (upto_N[n] if n < rows else len(code_T)):
+            code, value, weight = code_T[t], value_T[t], weight_T[t]
+            if is_judged_T[t] and known_K[code]:
+                step = np.float32(1.0 / (1.0 + age_T[t]))
+                _mixed(aim, log_TEK[t], known_K, weights_RE, trust_QE, second_X, p_EK, p_XK, log_XK, p_K)
+                error(aim, p_K, known_K, code, value, weight, gap_K)
+                for x in range(mixtures):
+                    slope = np.float32(0)
+                    for k in range(outputs):
+                        slope += gap_K[k] * log_XK[x, k]
+                    second_X[x] -= _SECOND_RATE * step * slope
+                for r in range(rates):
+                    error(aim, p_XK[r], known_K, code, value, weight, gap_K)
+                    for e in range(experts):
+                        slope = np.float32(0)
+                        for k in range(outputs):
+                            slope += gap_K[k] * log_TEK[t, e, k]
+                        weights_RE[r, e] -= rates_R[r] * step * slope
+                for q in range(hedges):
+                    total = np.float32(0)
+                    for e in range(experts):
+                        trust_QE[q, e] *= _likelihood(aim, p_EK[e], code, value) ** (step * weight)
+                        total += trust_QE[q, e]
+                    for e in range(experts):
+                        trust_QE[q, e] = (1 - shares_Q[q]) * trust_QE[q, e] / total + shares_Q[q] / experts
+            if aim == CLASSES:
+                known_K[code] = True
+            knows = True
+            t += 1
+        if n < rows:
+            p_NK[n, :] = np.float32(0)
+            if knows:
+                _mixed(aim, log_NEK[n], known_K, weights_RE, trust_QE, second_X, p_EK, p_XK, log_XK, p_NK[n])

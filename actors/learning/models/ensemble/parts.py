@@ -1,0 +1,97 @@
+"""What the experts and the mixture know, as named arrays: part of a version. Shapes: D features, K outputs, M rows of memory.
+
+    rounds              the last labelled row of each of the latest rounds that were learned
+    memory.*            the latest labelled rows: x, y, row; and embedding, of fewer
+    quantiles.*         edges, once there have been enough rows
+    heads.*, recency.*, forest.*, ridge.*     see the files of those names
+    mixture.*           how far each expert is trusted
+    pending.*           what the experts said of rows whose labels have not come: row and said
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from actors.learning.models.ensemble import forest, heads, mixture, recency, ridge, value_mixture
+from actors.learning.models.ensemble.bodies import HIDDEN
+from actors.learning.models.ensemble.quantiles import HATS
+from actors.learning.models.ensemble.targets import CLASSES, SCORES
+
+Parts = dict[str, np.ndarray]
+
+MEMORY_ROWS, EMBEDDED_ROWS = 5000, 1024
+MEMORY_BYTES = 8_000_000
+PENDING_BYTES = 4_000_000
+KNOWN_ROUNDS = 64
+_FOLLOWED_CLASSES = 256
+_CLASS_AXES = {
+    "heads.hats.weights": (2,), "heads.hats.squares": (2,), "recency.sums": (1,), "recency.weights": (1,),
+    "recency.follows": (0, 1), "ridge.moment": (2,), "ridge.solution": (2,),
+}  # fmt: skip
+
+
+def memory_rows(inputs: int) -> int:
+    return max(64, min(MEMORY_ROWS, MEMORY_BYTES // (4 * inputs)))
+
+
+def fresh(aim: int, inputs: int, outputs: int, embeddings: int, experts: int, label: np.dtype) -> Parts:
+    """Before the first row. `embeddings`: networks whose last hidden layer the heads see."""
+    count, rates = len(heads.RATES_H), len(recency.KEPT_J)
+    parts: Parts = {
+        "rounds": np.zeros(0, np.int64),
+        "memory.x": np.zeros((0, inputs), np.float32),
+        "memory.y": np.zeros(0, label),
+        "memory.row": np.zeros(0, np.int64),
+        "memory.embedding": np.zeros((0, 2, HIDDEN), np.float32),
+        "heads.hats.weights": np.zeros((count, inputs * HATS, outputs), np.float32),
+        "heads.hats.squares": np.zeros((count, inputs * HATS, outputs), np.float32),
+        "recency.sums": np.zeros((rates, outputs), np.float32),
+        "recency.weights": np.zeros((rates, outputs), np.float32),
+        "recency.last": np.full(1, -1.0 if aim == CLASSES else 0.0, np.float32),
+        "recency.follows": np.zeros((min(outputs, _FOLLOWED_CLASSES),) * 2 if aim == CLASSES else (0, 0), np.float32),
+        "pending.row": np.zeros(0, np.int64),
+        "pending.said": np.zeros((0, experts, outputs), np.float16),
+    }
+    for at in range(embeddings):
+        parts[f"heads.{at}.weights"] = np.zeros((count, outputs, HIDDEN + 1), np.float32)
+        parts[f"heads.{at}.squares"] = np.zeros((count, outputs, HIDDEN + 1), np.float32)
+    if aim != SCORES:
+        parts |= forest.empty(outputs) | ridge.empty(outputs)
+    even = np.float32(1.0 / experts)
+    if aim in (CLASSES, SCORES):
+        hedges = len(mixture.SHARES_Q)
+        return parts | {
+            "mixture.weights": np.full((len(mixture.RATES_R), experts), even),
+            "mixture.trust": np.full((hedges, experts), even),
+            "mixture.second": np.full(mixture.MIXTURES, 1.0 / mixture.MIXTURES, np.float32),
+        }
+    rates, hedges = len(value_mixture.FORGETS_J), len(value_mixture.SHARES_Q)
+    return parts | {
+        "mixture.weights": np.zeros((rates, experts), np.float32),
+        "mixture.covariance": np.tile(0.1 * np.eye(experts, dtype=np.float32), (rates, 1, 1)),
+        "mixture.trust": np.full((hedges, experts), even),
+        "mixture.second": np.full(value_mixture.MIXTURES, 1.0 / value_mixture.MIXTURES, np.float32),
+    }
+
+
+def widened(parts: Mapping[str, np.ndarray], outputs: int) -> Parts:
+    """For more classes: zeros, from which every expert starts."""
+    return forest.trimmed({name: _widened(name, array, outputs) for name, array in parts.items()}, outputs)
+
+
+def _widened(name: str, array: np.ndarray, outputs: int) -> np.ndarray:
+    if name == "pending.said":
+        axes: tuple[int, ...] = (2,)
+    elif name.startswith("heads.") and name not in _CLASS_AXES:
+        axes = (1,)
+    elif name.startswith("forest.") and name.endswith(".leaf"):
+        axes = (2,)
+    else:
+        axes = _CLASS_AXES.get(name, ())
+    wanted = min(outputs, _FOLLOWED_CLASSES) if name == "recency.follows" else outputs
+    more = [(0, wanted - size if axis in axes else 0) for axis, size in enumerate(array.shape)]
+    if not any(after for _, after in more):
+        return array
+    # An expert that had not met a class gave it the least that any class got.
+    fill = array.min(initial=0) if name == "pending.said" else 0
+    return np.pad(array, more, constant_values=fill)
