@@ -163,6 +163,7 @@ class VersionManager:
             self._states[head],
             [Contribution(self._states[r.base_version], head - r.base_version, change) for r, change in accepted],
             self._shards,
+            self._config,
         )
         candidate = replace(candidate, version=head + 1)
         self._states[head + 1] = candidate

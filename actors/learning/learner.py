@@ -3,7 +3,6 @@
 Shapes: N rows, D encoded features, K classes, P learned weights.
 """
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,7 +20,7 @@ from actors.learning.models.factory import module_builder
 from actors.learning.network import Network
 from actors.learning.optimizers import OptimizerConfig, make_optimizer, step_scales
 from actors.learning.regularizers.config import RegularizationConfig, RegularizerKind
-from actors.learning.regularizers.elastic import ElasticWeights, fisher_diagonal
+from actors.learning.regularizers.elastic import ElasticWeights
 from actors.learning.regularizers.teacher import Teacher
 from actors.learning.replay import ReplaySample
 from actors.learning.row_losses import Targets, mean_loss, row_losses, targets_of
@@ -56,8 +55,8 @@ class LocalRound:
 class Findings:
     """What a round tells of rows: of R replayed ones, in their order, the losses before the step, float32.
 
-    Of N rows learned for the first time, row_N, the outputs before that, float32 [N, K], NaN for classes that came later;
-    regression: on the scale of the label.
+    Of N rows learned for the first time, row_N, the outputs at the end of the round, float32 [N, K]; regression: on the scale
+    of the label.
     """
 
     loss_R: np.ndarray
@@ -88,7 +87,7 @@ class Learner:
         regularization: RegularizationConfig | None = None,
     ) -> None:
         self._optimizer_config, self._task, self._shards, self._device = optimizer, task, shards, device
-        self._epochs = epochs
+        self._epochs, self._seed = epochs, seed
         self._is_regression = task.kind is TaskKind.REGRESSION
         self._has_plain_forward = model.kind != "python"  # no dropout or batch statistics: one pass serves test and train
 
@@ -98,7 +97,7 @@ class Learner:
 
         self._network = network()
         strengths = regularization or RegularizationConfig()
-        self._elastic = ElasticWeights(strengths.ewc) if regularizer == "ewc" else None
+        self._elastic = ElasticWeights(strengths.ewc, optimizer.learning_rate) if regularizer == "ewc" else None
         self._teacher = Teacher(strengths.lwf, network(), task.kind) if regularizer == "lwf" else None
         self._dark = strengths.der if regularizer == "der" else None
         self._optimizer: torch.optim.Optimizer | None = None
@@ -141,29 +140,19 @@ class Learner:
 
     def findings(self) -> Findings:
         """Since `load`; of the rows of which somebody wants to know."""
-        row_N = np.concatenate([np.zeros(0, np.int64), *self._told_rows])
-        widest = max((len(logits_NK.T) for logits_NK in self._told_logits), default=0)
-        logits_NK = np.full((len(row_N), widest), np.nan, np.float32)
-        at = 0
-        for told_NK in self._told_logits:
-            logits_NK[at : at + len(told_NK), : told_NK.shape[1]] = told_NK
-            at += len(told_NK)
-        return Findings(np.concatenate([np.zeros(0, np.float32), *self._replayed_losses]), row_N, logits_NK)
+        loss_R = np.concatenate([np.zeros(0, np.float32), *self._replayed_losses])
+        if not self._told:
+            return Findings(loss_R, np.zeros(0, np.int64), np.zeros((0, self._network.outputs), np.float32))
+        row_N, x_ND = (np.concatenate(columns) for columns in zip(*self._told, strict=True))
+        self._network.module.eval()
+        with torch.no_grad():
+            out_NK = self._network(self._standardised(x_ND)).cpu().numpy()
+        return Findings(loss_R, row_N, self._on_the_labels_scale(out_NK))
 
     def _tied(self) -> Mapping[str, np.ndarray]:
         if self._teacher is not None:
             return self._teacher.tied(self._network.layout)
-        if self._elastic is None:
-            return {}
-        fisher_P, rows = None, min(self._rows, self._elastic.config.fisher_rows)
-        if rows:
-            x_ND = np.concatenate([x_ND for x_ND, _ in self._last])[-rows:]
-            y_N = np.concatenate([y_N for _, y_N in self._last])[-rows:]
-            self._network.module.eval()
-            fisher_P = fisher_diagonal(
-                self._network.module, self._network.layout, self._standardised(x_ND), self._targets(y_N), self._task
-            )
-        return self._elastic.tied(self._network.layout, fisher_P, rows)
+        return self._elastic.tied(self._network.layout) if self._elastic is not None else {}
 
     def _begin(self, state: ModelState) -> None:
         self._base = state
@@ -173,9 +162,7 @@ class Learner:
         self._known_K = known_classes(state.class_counts_K, self._task)
         self._rows, self._loss_sum = 0, 0.0
         self._replayed_losses: list[np.ndarray] = []
-        self._told_rows: list[np.ndarray] = []
-        self._told_logits: list[np.ndarray] = []
-        self._last: deque[tuple[np.ndarray, np.ndarray]] = deque()  # new rows, as many as the regularizer looks at
+        self._told: list[tuple[np.ndarray, np.ndarray]] = []  # row numbers and features of rows learned for the first time
         self._outputs = outputs_of(state, self._task)
 
     # --- predict
@@ -199,6 +186,7 @@ class Learner:
         Where rows are learned more than once, that is after all tests of the round.
         """
         answers: list[Answer] = []
+        self._weigh(work)
         replay = self._replay_shares(work)
         trained = 0
         for at, (start, stop) in enumerate(work.test_slices):
@@ -220,6 +208,17 @@ class Learner:
             start, stop = work.train_slices[at % steps]
             self._step(work.train_x_ND[start:stop], work.train_y_N[start:stop], replay[at])
         return _concatenated(answers)
+
+    def _weigh(self, work: LocalRound) -> None:
+        """Which weights matter to what the version says of the first of the rows to be learned; their labels are not looked at."""
+        if self._elastic is None or not self._base.layout or not work.train_slices:
+            return
+        own_N = np.concatenate([np.arange(start, stop) for start, stop in work.train_slices])[
+            : self._elastic.config.fisher_rows
+        ]
+        self._network.module.eval()
+        rng = np.random.default_rng([self._seed, self._base.rows])
+        self._elastic.weigh(self._network, self._standardised(work.train_x_ND[own_N]), self._task, rng)
 
     def train(
         self, x_ND: np.ndarray, y_N: np.ndarray, replay: ReplaySample | None = None, row_N: np.ndarray | None = None
@@ -260,12 +259,7 @@ class Learner:
         self._loss_sum += loss * len(x_ND)
         out_NK = out_NK[: len(x_ND)]
         if self._dark is not None and row_N is not None:
-            self._told_rows.append(row_N)
-            self._told_logits.append(self._on_the_labels_scale(out_NK.cpu().numpy()))
-        if self._elastic is not None:
-            self._last.append((x_ND, y_N))
-            while sum(len(y_N) for _, y_N in self._last) - len(self._last[0][1]) >= self._elastic.config.fisher_rows:
-                self._last.popleft()
+            self._told.append((row_N, x_ND))
         return out_NK
 
     def _step(self, x_ND: np.ndarray, y_N: np.ndarray, replay: ReplaySample | None) -> tuple[Tensor, float]:

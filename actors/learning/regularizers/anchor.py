@@ -3,14 +3,38 @@
 Streams have no tasks that end, so rows are what tells when there is something to keep. Shapes: P weights.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from actors.learning.combination import mean
 from actors.learning.state import Layout, ModelState, relaid
 
 ANCHOR, ROWS, OUTPUTS = "anchor", "anchor_rows", "anchor_outputs"
+
+
+def merged_tied(
+    head: ModelState, parts: Sequence[tuple[Mapping[str, np.ndarray], Layout, int]], layout: Layout
+) -> Mapping[str, np.ndarray]:
+    """What the next version has of the regularizers: of each shard its vectors, their layout, and rows.
+
+    Importances are a mean weighted by rows. All shards hold on to the same anchor, but for one that started from an older version:
+    the newest anchor counts. Counts are the largest.
+    """
+    newest = max((int(tied.get(ROWS, 0)) for tied, _, _ in parts), default=0)
+    if int(head.tied.get(ROWS, 0)) > newest and any(tied for tied, _, _ in parts):
+        known = (ANCHOR, "fisher", "recent_fisher")
+        return {name: relaid(each, head.layout, layout) if name in known else each for name, each in head.tied.items()}
+    parts = [(tied, old, rows) for tied, old, rows in parts if tied and int(tied.get(ROWS, 0)) == newest]
+    merged: dict[str, np.ndarray] = {}
+    for name, first in parts[0][0].items() if parts else ():
+        if first.ndim == 0:
+            merged[name] = np.asarray(np.max([tied[name] for tied, _, _ in parts], axis=0), first.dtype)
+            continue
+        vectors = [relaid(tied[name], old, layout).astype(np.float64) for tied, old, _ in parts]
+        merged[name] = np.asarray(mean(vectors, [rows for _, _, rows in parts]), np.float32)
+    return merged
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ class EwcConfig(Section):
     strength: float = setting(100.0, "How strongly a weight that mattered is held where it was.", ge=0)
     decay: float = setting(0.9, "What is kept of its importance from one anchor to the next.", ge=0, le=1)
     anchor_rows: int = setting(10_000, _ANCHOR, unit="rows", ge=1)
-    fisher_rows: int = setting(32, "Rows of each shard and round that tell which weights matter.", unit="rows", ge=1)
+    fisher_rows: int = setting(16, "Rows of each shard and round that tell which weights matter.", unit="rows", ge=1)
 
 
 class LwfConfig(Section):

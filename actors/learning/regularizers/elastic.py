@@ -1,31 +1,33 @@
 """Online elastic weight consolidation: weights that mattered are held where they were.
 
 Schwarz et al. (2018), "Progress & compress: a scalable framework for continual learning", section 3.2, equation 9: one penalty
-around the newest anchor, with importances F <- decay * F + F(what came since the anchor before). F is the diagonal of the
-empirical Fisher information: the mean over rows of the squared gradient of a row's loss. Shapes: P weights, R rows.
+around the newest anchor, with importances F <- decay * F + F(what came since the anchor before). F is the diagonal of the Fisher
+information: the mean over rows of the squared gradient of the loss, for labels drawn as the model expects them. It is taken
+before the rows are learned: of rows that are known by heart nothing matters. Shapes: P weights, R rows, K outputs.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
+from actors.learning.network import Network
 from actors.learning.regularizers.anchor import Anchor
 from actors.learning.regularizers.config import EwcConfig
 from actors.learning.row_losses import Targets, row_losses
 from actors.learning.state import Layout, ModelState, relaid
-from actors.learning.task import TaskConfig
+from actors.learning.task import TaskConfig, TaskKind
 
 FISHER, RECENT, RECENT_ROWS = "fisher", "recent_fisher", "recent_fisher_rows"
 
 
 class ElasticWeights:
-    """`begin` with a version; `add_gradient` in every step; `tied` with the Fisher information of the round's rows."""
+    """`begin` with a version; `weigh` rows before they are learned; `add_gradient` in every step; `tied` at the end."""
 
-    def __init__(self, config: EwcConfig) -> None:
-        self.config = config
+    def __init__(self, config: EwcConfig, learning_rate: float) -> None:
+        self.config, self._most = config, 1.0 / learning_rate
 
     def begin(self, state: ModelState) -> None:
         self._layout, self._anchor = state.layout, Anchor.of(state, self.config.anchor_rows)
@@ -38,37 +40,44 @@ class ElasticWeights:
         self._pull: tuple[Layout, Tensor, Tensor] | None = None
 
     def add_gradient(self, flat_P: Tensor, gradient_P: Tensor, layout: Layout) -> None:
-        """Of strength / 2 * sum of F * (weight - anchor)^2."""
+        """Of strength / 2 * sum of F * (weight - anchor)^2, no weight being pulled so hard that it would pass the anchor."""
         if self._anchor is None:
             return
         if self._pull is None or self._pull[0] != layout:
             anchor_P, fisher_P = (relaid(each, self._layout, layout) for each in (self._anchor.flat_P, self._fisher_P))
-            pull_P = torch.from_numpy(np.float32(self.config.strength) * fisher_P).to(flat_P.device)
+            pull_P = torch.from_numpy(np.minimum(self.config.strength * fisher_P, self._most).astype(np.float32)).to(
+                flat_P.device
+            )
             self._pull = layout, torch.from_numpy(anchor_P.copy()).to(flat_P.device), pull_P
         _, at_P, pull_P = self._pull
         gradient_P.addcmul_(pull_P, flat_P - at_P)
 
-    def tied(self, layout: Layout, fisher_P: np.ndarray | None, rows: int) -> Mapping[str, np.ndarray]:
-        """The state after a round, of whose `rows` rows `fisher_P` is the information; None where there were none."""
+    def weigh(self, network: Network, z_RD: Tensor, task: TaskConfig, rng: np.random.Generator) -> None:
+        """Takes in what rows of the stream, standardised, tell of the version's weights. The module is in evaluation mode."""
+        fisher_P, rows = fisher_diagonal(network, z_RD, task, rng), len(z_RD)
+        self._recent_rows += rows
+        self._recent_P = self._recent_P + np.float32(rows / self._recent_rows) * (fisher_P - self._recent_P)
+
+    def tied(self, layout: Layout) -> Mapping[str, np.ndarray]:
+        """The state of a version with `layout`."""
         if not layout:
             return {}
-        recent_P, recent_rows = relaid(self._recent_P, self._layout, layout), self._recent_rows
-        if fisher_P is not None:
-            recent_P = recent_P + np.float32(rows / (recent_rows + rows)) * (fisher_P - recent_P)
-            recent_rows += rows
         anchor = self._anchor.to_tied(layout) if self._anchor is not None else {}
-        fisher_P = relaid(self._fisher_P, self._layout, layout)
-        return {**anchor, FISHER: fisher_P, RECENT: recent_P, RECENT_ROWS: np.array(recent_rows, np.int64)}
+        fisher_P, recent_P = (relaid(each, self._layout, layout) for each in (self._fisher_P, self._recent_P))
+        return {**anchor, FISHER: fisher_P, RECENT: recent_P, RECENT_ROWS: np.array(self._recent_rows, np.int64)}
 
 
 _MOST_VALUES = 4_000_000  # gradients at once, of all rows together
 
 
-def fisher_diagonal(module: nn.Module, layout: Layout, z_RD: Tensor, targets: Targets, task: TaskConfig) -> np.ndarray:
+def fisher_diagonal(network: Network, z_RD: Tensor, task: TaskConfig, rng: np.random.Generator) -> np.ndarray:
     """float32 [P]. Needs a module whose rows do not depend on one another, which is what one in evaluation mode should be."""
+    module, layout = network.module, network.layout
     weights = dict(module.named_parameters())
     learned = {spec.name: weights[spec.name].detach() for spec in layout}
     fixed = {name: weight.detach() for name, weight in weights.items() if name not in learned} | dict(module.named_buffers())
+    with torch.no_grad():
+        targets = _drawn(network(z_RD), task, rng)
 
     def row_loss(learned: Mapping[str, Tensor], z_D: Tensor, *target: Tensor) -> Tensor:
         out_1K = functional_call(module, {**learned, **fixed}, (z_D[None],))
@@ -82,3 +91,19 @@ def fisher_diagonal(module: nn.Module, layout: Layout, z_RD: Tensor, targets: Ta
         gradients = gradients_of(learned, z_RD[part], *(each[part] for each in targets))
         total_P += torch.cat([gradients[spec.name].square().sum(dim=0).reshape(-1) for spec in layout])
     return (total_P / len(z_RD)).cpu().numpy()
+
+
+def _drawn(out_RK: Tensor, task: TaskConfig, rng: np.random.Generator) -> Targets:
+    """Labels as likely as the model takes them to be; a number lies around its estimate with the spread of all labels."""
+    out = out_RK.cpu().numpy().astype(np.float64)
+    match task.kind:
+        case TaskKind.REGRESSION:
+            found: np.ndarray = out[:, 0] + rng.normal(size=len(out))
+            return (torch.from_numpy(found.astype(np.float32)).to(out_RK.device),)
+        case TaskKind.FEEDBACK:
+            score_RK = rng.random(out.shape) < 1 / (1 + np.exp(-out))
+            scores = torch.from_numpy(score_RK.astype(np.float32)).to(out_RK.device)
+            return scores, torch.ones_like(scores)
+        case _:
+            code_R = (out + rng.gumbel(size=out.shape)).argmax(axis=1)  # a draw from the softmax
+            return (torch.from_numpy(code_R).to(out_RK.device),)
