@@ -2,11 +2,11 @@
 
     .venv/bin/python benchmarks/class_incremental.py [--only NAME ...] [--set model.kind=mlp ...] [--seeds 3]
 
-scikit-learn's digits (8 x 8 pixels / 16), shuffled: 1,400 rows to learn, once, in five tasks of two classes each, and 397 to test.
-Learned by a learner shard and a replay shard as in a run, in one process. `accuracy`: on the test rows of all ten classes after
-the last task. `forgetting`: how far the accuracy on a task has fallen from its best, the mean over the tasks before the last
-(Chaudhry et al. 2018, "Riemannian walk for incremental learning", equation 3). With `make peers` CapyMOA's strategies follow, on
-the same rows in the same order; the digits come from there where scikit-learn is not installed here.
+scikit-learn's digits (8 x 8 pixels / 16), shuffled: 1,400 rows to learn, once, in five tasks of two classes each, and 397 to
+test. Learned by a learner shard and a replay shard as in a run, in one process. `accuracy`: on the test rows of all ten classes
+after the last task. `forgetting`: how far the accuracy on a task has fallen from its best, the mean over the tasks before the
+last (Chaudhry et al. 2018, "Riemannian walk for incremental learning", equation 3). With the peers' environment CapyMOA's
+strategies follow, on the same rows in the same order; the digits come from there where scikit-learn is not installed here.
 """
 
 import argparse

@@ -14,6 +14,7 @@ from pydantic import ValidationError, model_validator
 from actors.errors import ConfigError
 from actors.feedback import FeedbackConfig
 from actors.learner_config import LearnersConfig
+from actors.learning.combination import fewest_shards
 from actors.learning.consolidation import ConsolidationConfig
 from actors.learning.drift.config import DriftConfig
 from actors.learning.models.config import ModelConfig
@@ -69,6 +70,17 @@ class PerennialConfig(Section):
         if self.learners.regularizer == "der" and not self.replay.ratio:
             raise ValueError(
                 "learners.regularizer is der, which needs replayed rows, and replay.ratio is 0: raise it, or take ewc or lwf"
+            )
+        strategy, faulty, shards = self.consolidation.strategy, self.consolidation.faulty, self.learners.shards
+        if shards < fewest_shards(strategy, faulty):
+            raise ValueError(
+                f"consolidation.strategy {strategy} is proof against {faulty} shards out of order (consolidation.faulty) from "
+                f"{fewest_shards(strategy, faulty)} shards on, and learners.shards is {shards}: raise it, or take mean"
+            )
+        if strategy != "mean" and self.consolidation.mode == "async":
+            raise ValueError(
+                f"consolidation.strategy {strategy} compares the contributions of a round, and with consolidation.mode async "
+                "every one becomes a version by itself: take sync, or mean"
             )
         if self.model.kind == "ensemble":
             for key, is_so in (

@@ -1,8 +1,8 @@
 """From what several shards made of the same weights to one vector, also where one of them is out of order.
 
-Mean, weighted by rows. Coordinate-wise trimmed mean and median: Yin et al. (2018), "Byzantine-robust distributed learning: towards
-optimal statistical rates", definitions 1 and 2. Krum: Blanchard et al. (2017), "Machine learning with adversaries: Byzantine
-tolerant gradient descent", section 4. Shapes: S shards, P weights.
+Mean, weighted by rows. Coordinate-wise trimmed mean and median: Yin et al. (2018), "Byzantine-robust distributed learning:
+towards optimal statistical rates", definitions 1 and 2. Krum: Blanchard et al. (2017), "Machine learning with adversaries:
+Byzantine tolerant gradient descent", section 4. Shapes: S shards, P weights.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,10 @@ import numpy as np
 
 Strategy = Literal["mean", "trimmed_mean", "median", "krum"]
 
-FEWEST_SHARDS = {"mean": 1, "trimmed_mean": 3, "median": 3}
-
 
 def fewest_shards(strategy: Strategy, faulty: int) -> int:
-    """With fewer the strategy is no better than a mean."""
-    return 2 * faulty + 3 if strategy == "krum" else max(FEWEST_SHARDS[strategy], 2 * faulty + 1 if strategy != "mean" else 1)
+    """With fewer, `faulty` shards out of order can make of the result what they like."""
+    return {"mean": 1, "krum": 2 * faulty + 3}.get(strategy, 2 * faulty + 1)
 
 
 def mean(vectors: Sequence[np.ndarray], rows: Sequence[int]) -> np.ndarray | None:

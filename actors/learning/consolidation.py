@@ -17,15 +17,14 @@ from actors.learning.running_stats import RunningStats
 from actors.learning.section import Section, setting
 from actors.learning.state import Layout, LocalChange, ModelState, covering_layout, relaid
 
-
 _OUTER = "outer_momentum"
 
 
 class ConsolidationConfig(Section):
     strategy: Strategy = setting(
         "mean",
-        "How contributions become one: their mean, weighted by rows. Where a shard may be out of order: weight by weight the mean "
-        "without the extremes (`trimmed_mean`) or the `median`, or the one that lies nearest to the others (`krum`).",
+        "How contributions become one: their mean, weighted by rows. Where a shard may be out of order: weight by weight the "
+        "mean without the extremes (`trimmed_mean`) or the `median`, or the one that lies nearest to the others (`krum`).",
     )
     faulty: int = setting(
         1,

@@ -210,7 +210,7 @@ class Learner:
         return _concatenated(answers)
 
     def _weigh(self, work: LocalRound) -> None:
-        """Which weights matter to what the version says of the first of the rows to be learned; their labels are not looked at."""
+        """Which weights matter to what the version says of the first rows to be learned; their labels are not looked at."""
         if self._elastic is None or not self._base.layout or not work.train_slices:
             return
         own_N = np.concatenate([np.arange(start, stop) for start, stop in work.train_slices])[

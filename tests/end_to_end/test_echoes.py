@@ -17,8 +17,8 @@ ROWS = 24_000
 SETTINGS = (
     f"stream.rows={ROWS}", "stream.synthetic.rate_rows_per_s=null", "stream.synthetic.drift=new_class", "replay.shards=2",
     "stream.synthetic.classes=4", "stream.synthetic.drift_every_rows=5000", "stream.label_delay_rows=100",
-    "model.kind=mlp", "replay.strategy=prioritized", "learners.regularizer=der", "learners.epochs=2", "learners.micro_batch_rows=8",
-    "versions.commit_rows=3000",
+    "model.kind=mlp", "replay.strategy=prioritized", "learners.regularizer=der", "learners.epochs=2",
+    "learners.micro_batch_rows=8", "versions.commit_rows=3000",
 )  # fmt: skip
 
 

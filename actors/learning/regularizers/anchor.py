@@ -19,8 +19,8 @@ def merged_tied(
 ) -> Mapping[str, np.ndarray]:
     """What the next version has of the regularizers: of each shard its vectors, their layout, and rows.
 
-    Importances are a mean weighted by rows. All shards hold on to the same anchor, but for one that started from an older version:
-    the newest anchor counts. Counts are the largest.
+    Importances are a mean weighted by rows. All shards hold on to the same anchor, but for one that started from an older
+    version: the newest anchor counts. Counts are the largest.
     """
     newest = max((int(tied.get(ROWS, 0)) for tied, _, _ in parts), default=0)
     if int(head.tied.get(ROWS, 0)) > newest and any(tied for tied, _, _ in parts):

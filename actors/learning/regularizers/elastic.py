@@ -1,9 +1,9 @@
 """Online elastic weight consolidation: weights that mattered are held where they were.
 
 Schwarz et al. (2018), "Progress & compress: a scalable framework for continual learning", section 3.2, equation 9: one penalty
-around the newest anchor, with importances F <- decay * F + F(what came since the anchor before). F is the diagonal of the Fisher
-information: the mean over rows of the squared gradient of the loss, for labels drawn as the model expects them. It is taken
-before the rows are learned: of rows that are known by heart nothing matters. Shapes: P weights, R rows, K outputs.
+around the newest anchor, with importances F <- decay * F + F(what came since the anchor before). F is the diagonal of the
+Fisher information: the mean over rows of the squared gradient of the loss, for labels drawn as the model expects them. It is
+taken before the rows are learned: of rows that are known by heart nothing matters. Shapes: P weights, R rows, K outputs.
 """
 
 from collections.abc import Mapping
