@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from actors.learning.optimizers import OptimizerConfig
+from actors.learning.regularizers.config import RegularizationConfig, RegularizerKind
 from actors.learning.section import Section, setting
 
 _ENSEMBLE_ROUND_ROWS = 256
@@ -33,7 +34,19 @@ class LearnersConfig(Section):
         unit="seconds",
         gt=0,
     )
+    epochs: int = setting(
+        1,
+        "How often the rows of a round are learned, replayed ones beside them; only before the first time are they predicted.",
+        ge=1,
+        le=100,
+    )
     optimizer: OptimizerConfig = setting(OptimizerConfig, "How a step changes the weights.")
+    regularizer: RegularizerKind = setting(
+        "none",
+        "What keeps learning from undoing what was learned: weights that mattered are held (`ewc`), an older version teaches "
+        "(`lwf`), or remembered rows keep what the model said of them (`der`, with replay); `none`.",
+    )
+    regularization: RegularizationConfig = setting(RegularizationConfig, "How strong each regularizer is.")
     resources: LearnerResources = setting(LearnerResources, "What Ray reserves for each shard.")
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from actors.learning.dealing import Slice
 from actors.learning.lineage import OffsetRange
 from actors.learning.order import Order
 from actors.learning.part import Tree
+from actors.learning.replay import ReplaySample as ReplaySample
 from actors.learning.schema import Schema
 
 
@@ -166,11 +167,19 @@ class Predictions:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplaySample:
-    """Rows drawn from a replay shard: x_ND float32, y_N as in Rows."""
+class Echo:
+    """What a learner shard found out about rows, for the replay shards: R replayed rows, N rows learned for the first time.
 
-    x_ND: np.ndarray
-    y_N: np.ndarray
+    slot_R, number_R and loss_R (float32, before the step) are of rows that `replay_shard` drew. row_N are row numbers,
+    logits_NK (float32) the model's outputs before it learned those rows.
+    """
+
+    replay_shard: int
+    slot_R: np.ndarray
+    number_R: np.ndarray
+    loss_R: np.ndarray
+    row_N: np.ndarray
+    logits_NK: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)

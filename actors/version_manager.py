@@ -186,6 +186,7 @@ class VersionManager:
             self._states[head],
             [Contribution(self._states[r.base_version], head - r.base_version, change) for r, change in accepted],
             self._shards,
+            self._config,
         )
         contributions = tuple(_record(receipt) for receipt, _ in accepted)
         candidate = replace(candidate, version=head + 1)

@@ -89,7 +89,10 @@ def accuracy(x_ND: np.ndarray, y_N: np.ndarray, setting: Setting, shards: int, m
             at_N = np.concatenate([np.arange(a, b) for a, b in hand])
             learner.load(head)
             replayed = memory.sample(int(setting.ratio * len(at_N)))
-            work = LocalRound(row_N[part], x_ND[part], row_N[part], x_ND[part], y_N[part], hand, hand, 0, *replayed)
+            rows = (row_N[part], x_ND[part])
+            work = LocalRound(
+                *rows, *rows, y_N[part], hand, hand, 0, replay_x_ND=replayed.x_ND, replay_y_N=replayed.y_N
+            )
             right += int((learner.round(work).code_N == y_N[part][at_N]).sum())
             contributions.append(Contribution(head, 0, learner.change()))
         head = consolidate(head, contributions, shards)

@@ -15,11 +15,12 @@ import numpy as np
 from actors.ingestor import Ingestor
 from actors.learner_shard import LearnerShard
 from actors.learning.dealing import deal, offsets_of
-from actors.records import ReplaySample, RoundBatch, RoundHeader, Work
+from actors.records import Echo, ReplaySample, RoundBatch, RoundHeader, Work
 from actors.release_desk import Blueprint
 from actors.replay_shard import ReplayShard
 from actors.version_manager import VersionManager
 from cluster.config import PerennialConfig, load_config
+from cluster.launch import logits_kept
 
 _FIRST_ROWS = 600
 
@@ -65,10 +66,13 @@ class _System:
         )
         self._head = blueprint.empty_state()
         self._learners = [LearnerShard(c.model, c.learners, c.task, stream.inputs, c.seed) for _ in range(c.learners.shards)]
-        self._replays = [ReplayShard(c.replay, shard, c.seed) for shard in range(c.replay.shards)] if c.replay.ratio else []
+        self._replays = (
+            [ReplayShard(c.replay, shard, c.seed, logits_kept(c)) for shard in range(c.replay.shards)] if c.replay.ratio else []
+        )
         for replay in self._replays:
             replay.begin()
         self._drawn: dict[int, ReplaySample] = {}
+        self._echoes: list[Echo | None] = []  # of the round before
         self._code_of: dict[int, int] = {}  # predicted, by row, until its label comes
         self._right = self._rows = 0
 
@@ -84,7 +88,7 @@ class _System:
         return Learned(self._rows, self._right, cpu_s)
 
     def _learn(self, batch: RoundBatch, header: RoundHeader) -> None:
-        c, receipts, changes = self._config, [], []
+        c, receipts, changes, echoes = self._config, [], [], []
         tests = deal(header.test_rows, c.learners.shards, c.learners.micro_batch_rows)
         trains = deal(header.train_rows, c.learners.shards, c.learners.micro_batch_rows)
         for shard, (test, train) in enumerate(zip(tests, trains, strict=True)):
@@ -98,24 +102,25 @@ class _System:
                 train_slices=tuple(train),
                 trained=offsets_of(train, header.train_spans),
                 label_delay_rows=c.stream.label_delay_rows,
-                replay_rows=round(c.replay.ratio * sum(stop - start for start, stop in train)),
+                replay_rows=round(c.replay.ratio * c.learners.epochs * sum(stop - start for start, stop in train)),
             )
-            change, predictions, receipt, *_ = self._learners[shard].learn(work, self._head, batch, self._drawn.get(shard))
+            change, predictions, receipt, echo = self._learners[shard].learn(work, self._head, batch, self._drawn.get(shard))
             assert predictions.code_N is not None
             self._code_of.update(zip(predictions.row_N.tolist(), predictions.code_N.tolist(), strict=True))
             changes.append(change)
             receipts.append(receipt)
+            echoes.append(echo)
         _, self._head = self._manager.commit(header, *receipts, *changes)
         self._remember(batch, header)
+        self._echoes = echoes
 
     def _remember(self, batch: RoundBatch, header: RoundHeader) -> None:
         """The replay shards take the round's rows and draw for the next round, as in a run."""
         c = self._config
-        rows = math.ceil(c.replay.ratio * self._round_rows)
-        hands = deal(header.train_rows, len(self._replays), c.learners.micro_batch_rows) if self._replays else []
-        for at, (replay, hand) in enumerate(zip(self._replays, hands, strict=True)):
+        rows = math.ceil(c.replay.ratio * c.learners.epochs * self._round_rows)
+        for at, replay in enumerate(self._replays):
             drawers = [s for s in range(c.learners.shards) if (s + header.round) % len(self._replays) == at]
-            samples = replay.add(batch, tuple(hand), (rows,) * len(drawers))[: len(drawers)]
+            samples = replay.add(batch, (rows,) * len(drawers), *self._echoes)[: len(drawers)]
             self._drawn.update(zip(drawers, samples, strict=True))
 
     def _score(self, batch: RoundBatch) -> None:

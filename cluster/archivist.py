@@ -6,7 +6,7 @@ everything that came before; the version manager writes it on a thread of its ow
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,8 +83,12 @@ class Archivist:
         history: VersionHistory,
         aliases: Aliases,
         scores: Mapping[str, Any] | None,
+        echoes: Sequence[ObjectRef | None],
     ) -> None:
-        """Begins to make the head durable: `place` is the last round that is in it, and where the stream goes on."""
+        """Begins to make the head durable: `place` is the last round that is in it, and where the stream goes on.
+
+        `echoes` are what the replay shards have still to hear of that round.
+        """
         about = {
             "rows": rows,
             "scores": scores,
@@ -101,7 +105,7 @@ class Archivist:
         cut = Cut(version, *place, history.to_state(), aliases, about, self.durable)
         whole = self._is_whole_needed
         replays = {
-            replay_part(at): member.handle.to_state.remote(whole=whole) for at, member in enumerate(self._system.replays)
+            replay_part(at): member.handle.to_state.remote(whole, *echoes) for at, member in enumerate(self._system.replays)
         }
         evaluator = self._system.evaluator.handle.to_state.remote()
         archive = self._system.version_manager.handle.archive.options(concurrency_group=ARCHIVE_GROUP)

@@ -9,11 +9,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from actors.errors import ConfigError
 from actors.feedback import FeedbackConfig
 from actors.learner_config import LearnersConfig
+from actors.learning.combination import fewest_shards
 from actors.learning.consolidation import ConsolidationConfig
 from actors.learning.drift.config import DriftConfig
 from actors.learning.models.config import ModelConfig
@@ -21,7 +22,7 @@ from actors.learning.promotion import PromotionConfig
 from actors.learning.replay import ReplayConfig
 from actors.learning.retention import VersionsConfig
 from actors.learning.section import Section, setting
-from actors.learning.task import TaskConfig
+from actors.learning.task import TaskConfig, TaskKind
 from actors.learning.update import UpdateConfig
 from actors.sources.config import StreamConfig
 from cluster.config_keys import Key, keys_of
@@ -61,6 +62,41 @@ class PerennialConfig(Section):
     serve: ServeConfig = setting(ServeConfig, "How predictions are served.")
     feedback: FeedbackConfig = setting(FeedbackConfig, "What users send back, and the journal that keeps it.")
     monitor: MonitorConfig = setting(MonitorConfig, "What a running system tells of itself.")
+
+    @model_validator(mode="after")
+    def _sections_go_together(self) -> "PerennialConfig":
+        if self.replay.ratio and self.replay.strategy == "class_balanced" and self.task.kind is TaskKind.REGRESSION:
+            raise ValueError(
+                "replay.strategy is class_balanced, and task.kind regression has no classes: take reservoir or prioritized"
+            )
+        if self.learners.regularizer == "der" and not self.replay.ratio:
+            raise ValueError(
+                "learners.regularizer is der, which needs replayed rows, and replay.ratio is 0: raise it, or take ewc or lwf"
+            )
+        strategy, faulty, shards = self.consolidation.strategy, self.consolidation.faulty, self.learners.shards
+        if shards < fewest_shards(strategy, faulty):
+            raise ValueError(
+                f"consolidation.strategy {strategy} is proof against {faulty} shards out of order (consolidation.faulty) from "
+                f"{fewest_shards(strategy, faulty)} shards on, and learners.shards is {shards}: raise it, or take mean"
+            )
+        if strategy != "mean" and self.consolidation.mode == "async":
+            raise ValueError(
+                f"consolidation.strategy {strategy} compares the contributions of a round, and with consolidation.mode async "
+                "every one becomes a version by itself: take sync, or mean"
+            )
+        if self.model.kind == "ensemble":
+            for key, is_so in (
+                ("replay.strategy: prioritized", bool(self.replay.ratio) and self.replay.strategy == "prioritized"),
+                (f"learners.regularizer: {self.learners.regularizer}", self.learners.regularizer != "none"),
+                (f"learners.epochs: {self.learners.epochs}", self.learners.epochs > 1),
+                ("learners.optimizer.groups", bool(self.learners.optimizer.groups)),
+            ):
+                if is_so:
+                    raise ValueError(
+                        f"{key} is for a model that is one network, and model.kind is ensemble, whose parts learn each in its "
+                        "own way: leave it out, or take model.kind mlp"
+                    )
+        return self
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> PerennialConfig:

@@ -3,20 +3,20 @@
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from ray import ObjectRef
 
 from actors.durable import replay_part
 from actors.errors import LearningError
-from actors.learning.dealing import Slice, deal, offsets_of
+from actors.learning.dealing import deal, offsets_of
 from actors.learning.order import Shrink
 from actors.records import RoundHeader, StreamPosition, Work
 from actors.version_store import Manifest
 from cluster.calls import ATTEMPTS, CALL_TIMEOUT_S, DEATHS, await_life, has_died, revived, value_of
 from cluster.config import PerennialConfig
-from cluster.launch import System, drawers_of
+from cluster.launch import System, drawers_of, listens
 
 _REMEMBERED_ROUNDS = 2_000  # should storage refuse versions for long
 
@@ -30,7 +30,7 @@ class StandingOrder:
     ref: ObjectRef
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Assignment:
     """A piece of work, and the references of what it needs and gives. `base` is its own where its round left it behind."""
 
@@ -44,6 +44,7 @@ class Assignment:
     change: ObjectRef | None = None
     predictions: ObjectRef | None = None
     receipt: ObjectRef | None = None
+    echo: ObjectRef | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,8 @@ class _Remembered:
 
     number: int
     batch: ObjectRef
-    slices: tuple[tuple[Slice, ...], ...]  # by replay shard
     shrink: Shrink | None
+    heard: tuple[Assignment, ...]  # whose echoes came with it
     samples: dict[int, ObjectRef | None] = field(default_factory=dict)
 
 
@@ -95,6 +96,10 @@ class RoundFeed:
         self._order, self._mend_order = order, mend_order
         self.is_over = False
         self.backlog_rows = 0  # labelled, and waiting to be learned
+        self._listens = listens(config) and bool(system.replays)
+        self._unheard: list[Assignment] = []  # whose echoes the replay shards have not been given with a round
+        # By replay shard, the echoes it was not given because their learner had died.
+        self._missed: dict[int, list[tuple[Assignment, ObjectRef | None]]] = {at: [] for at in range(len(system.replays))}
         self.holdings = [ReplayHolding() for _ in system.replays]
         self._holding_refs: list[tuple[ObjectRef, ObjectRef]] = []
         self._remembered: deque[_Remembered] = deque(maxlen=_REMEMBERED_ROUNDS)
@@ -182,8 +187,8 @@ class RoundFeed:
                 train_slices=tuple(train),
                 trained=offsets_of(train, header.train_spans),
                 label_delay_rows=self._config.stream.label_delay_rows,
-                replay_rows=round(self._config.replay.ratio * sum(stop - start for start, stop in train)),
                 learning_rate_factor=header.order.learning_rate_factor if header.order else 1.0,
+                replay_rows=round(self._replayed_per_row * sum(stop - start for start, stop in train)),
             )
             assignments.append(Assignment(work, header, batch, self._drawn.get(shard)))
         return tuple(assignments)
@@ -196,22 +201,49 @@ class RoundFeed:
         replays = self._system.replays
         if not replays:
             return
-        dealt = deal(header.train_rows, len(replays), self._config.learners.micro_batch_rows)
-        shrink = header.order.shrink if header.order else None
-        round_ = _Remembered(header.round, batch, tuple(map(tuple, dealt)), shrink)
+        round_ = _Remembered(header.round, batch, header.order.shrink if header.order else None, tuple(self._unheard))
+        self._unheard.clear()
         self._remembered.append(round_)
         self._holding_refs = [self._add(at, round_) for at in range(len(replays))]
         self._drawn = round_.samples
 
+    @property
+    def _replayed_per_row(self) -> float:
+        return self._config.replay.ratio * self._config.learners.epochs
+
     def _add(self, at: int, round_: "_Remembered") -> tuple[ObjectRef, ObjectRef]:
-        rows = math.ceil(self._config.replay.ratio * self._config.learners.for_model(self._config.model.kind).rows_per_round)
+        learners = self._config.learners.for_model(self._config.model.kind)
+        rows = math.ceil(self._replayed_per_row * learners.rows_per_round)
         drawers = drawers_of(at, len(self._system.replays), len(self._system.learners), round_.number)
         add = self._system.replays[at].handle.add.options(num_returns=len(drawers) + 2)
-        *samples, held, nbytes = add.remote(round_.batch, round_.slices[at], (rows,) * len(drawers), round_.shrink)
+        missed = [a for a, _ in self._missed[at]]
+        echoes = [a.echo for a in round_.heard if a not in missed]
+        *samples, held, nbytes = add.remote(round_.batch, (rows,) * len(drawers), *echoes, shrink=round_.shrink)
         round_.samples.update(zip(drawers, samples, strict=True))
         return held, nbytes
 
+    # --- what the learners found out about rows
+
+    def sent(self, assignments: Sequence[Assignment]) -> None:
+        """Work whose echoes the replay shards are to hear with the next round that they are given.
+
+        That round waits for this work. So in sync mode it is always the round before whose echoes come with a round, and what
+        the shards hold does not depend on when anything happened.
+        """
+        if self._listens:
+            self._unheard.extend(assignments)
+
+    def settled_echoes(self) -> list[ObjectRef | None]:
+        """Those that a durable state of the replay shards has to know; once no work is under way."""
+        if not self._listens:
+            return []
+        self._note_holdings()  # a shard may have missed a round because a learner died under it
+        return [a.echo for a in self._unheard if not has_died(a.echo)]
+
     def _note_holdings(self) -> None:
+        for at, missed in self._missed.items():
+            if any(a.echo is not echo for a, echo in missed):
+                self._mend(at, "found when a learner had done again what it was to hear of")
         self.holdings[: len(self._holding_refs)] = [self._holding(at) for at in range(len(self._holding_refs))]
 
     def _holding(self, at: int) -> ReplayHolding:
@@ -256,6 +288,7 @@ class RoundFeed:
         part, durable = replay_part(at), self._restart_from
         is_known = durable is not None and part in durable.parts
         states = self._system.version_store.load(durable, part) if durable is not None and is_known else []
-        revived(self._system.replays[at], self._tick, "begin", states)
+        revived(self._system.replays[at], self._tick, "begin", [states] if states else ())
+        self._missed[at] = [(a, a.echo) for round_ in self._remembered for a in round_.heard if has_died(a.echo)]
         for round_ in self._remembered:
             self._holding_refs[at] = self._add(at, round_)

@@ -33,9 +33,10 @@ from actors.learning.order import Order
 from actors.learning.schema import Schema
 from actors.learning.state import ModelState
 from actors.learning.steering import is_steered
+from actors.learning.task import TaskKind
 from actors.learning.versioning import VersionHistory
 from actors.release_desk import ARCHIVE_GROUP, WAITING_GROUP, Blueprint
-from actors.replay_shard import ReplayShard
+from actors.replay_shard import ReplayShard, layout_of
 from actors.sources.config import SourceKind
 from actors.storage import local_folder
 from actors.version_manager import VersionManager
@@ -159,7 +160,7 @@ class Launcher:
     def replay(self, shard: int) -> Member:
         c = self._config
         recent_rows = max((action.rows for action in c.drift.actions if isinstance(action, ShrinkMemoryConfig)), default=0)
-        arguments = (c.replay, shard, c.seed, recent_rows)
+        arguments = (c.replay, shard, c.seed, logits_kept(c), recent_rows)
         return self._spawn(ReplayShard, f"replay-{shard}", "replay", arguments, max_restarts=-1)
 
     def version_manager(self, blueprint: Blueprint) -> Member:
@@ -211,7 +212,7 @@ class Launcher:
         return system
 
     def _begin(self, system: System, resumed: Resumed | None) -> None:
-        """Every role as it was at that version. Replay shards whose number has changed begin with what theirs had."""
+        """Every role as it was at that version. Shards of another memory share out among them what the old ones held."""
         begun = [system.evaluator.handle.begin.remote(resumed.evaluator if resumed else None)]
         if resumed is not None:
             history = VersionHistory(self._config.consolidation.max_staleness)
@@ -222,10 +223,11 @@ class Launcher:
                 system.version_manager.handle.resume.remote(history, resumed.aliases, *states),
             ]
         known, round_number = (resumed.replays, resumed.round) if resumed else ((), -1)
+        is_same = len(known) == len(system.replays) and all(c[-1]["layout"] == layout_of(self._config.replay) for c in known)
         for at, member in enumerate(system.replays):
             drawers = drawers_of(at, len(system.replays), len(system.learners), round_number)
-            samples = value_of(member.handle.begin.remote(known[at] if at < len(known) else ()), START_TIMEOUT_S)
-            if len(system.replays) == len(known) and len(samples) == len(drawers):
+            samples = value_of(member.handle.begin.remote([known[at]] if is_same else known), START_TIMEOUT_S)
+            if len(samples) == len(drawers):
                 for shard, sample in zip(drawers, samples, strict=True):
                     system.samples[shard] = ray.put(sample)
         for ref in begun:
@@ -255,6 +257,21 @@ class Launcher:
 def drawers_of(replay: int, replays: int, learners: int, round_number: int) -> list[int]:
     """The learner shards for which a replay shard draws in a round."""
     return [shard for shard in range(learners) if (shard + round_number) % replays == replay]
+
+
+def logits_kept(config: PerennialConfig) -> int:
+    """How many outputs of the model, at most, a remembered row keeps."""
+    if config.learners.regularizer != "der":
+        return 0
+    task = config.task
+    if task.kind is TaskKind.REGRESSION:
+        return 1
+    return len(task.classes) if isinstance(task.classes, list) else task.max_classes
+
+
+def listens(config: PerennialConfig) -> bool:
+    """Whether the replay shards want to know what the learners find out about rows."""
+    return config.replay.strategy == "prioritized" or logits_kept(config) > 0
 
 
 def _share(state: ModelState) -> Any:

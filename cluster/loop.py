@@ -175,11 +175,12 @@ class LearningLoop:
         return self.archivist.durable.version if self.archivist.durable else 0
 
     def _cut(self) -> None:
+        echoes = self.feed.settled_echoes()
         place, seen = self.feed.place, self.observation
         assert place is not None
         scores = {"metric": seen.metric, "recent": seen.recent, "overall": seen.overall} if seen else None
         head = self._kept[self.version]
-        self.archivist.commit(self.version, self._rows, head, place, self._history, self.aliases, scores)
+        self.archivist.commit(self.version, self._rows, head, place, self._history, self.aliases, scores, echoes)
 
     def _mark(self, round_number: int, position: StreamPosition) -> None:
         """A version for what has been predicted, scored and kept waiting since the last one, with its weights."""
@@ -230,6 +231,7 @@ class LearningLoop:
         self._leftovers.clear()
         self._send_flight(flight)
         self._flights.append(flight)
+        self.feed.sent(flight.assignments)
 
     def _send_flight(self, flight: _Flight) -> None:
         """Gives out what has no answer yet, and strings the commit and the evaluation behind it."""
@@ -366,6 +368,7 @@ class LearningLoop:
             self._note(a.header, commit, self._head)
             if self._is_recall_due(a.header.position):
                 self._tell_evaluator(a.header.round, "recall", [self._head])
+            self.feed.sent([a])
             self._learn_stale_again([a], commit)
             return Landed(a.header, commit, time.monotonic() - a.sent)
         raise LearningError(f"the version manager died {ATTEMPTS} times in a row; Ray's logs tell why")
@@ -464,8 +467,8 @@ class LearningLoop:
 
     def _send(self, a: Assignment, learner: int, base: ObjectRef) -> None:
         a.learner, a.sent = learner, time.monotonic()
-        learn = self.system.learners[learner].handle.learn.options(num_returns=3)
-        a.change, a.predictions, a.receipt = learn.remote(a.work, base, a.batch, a.replay)
+        learn = self.system.learners[learner].handle.learn.options(num_returns=4)
+        a.change, a.predictions, a.receipt, a.echo = learn.remote(a.work, base, a.batch, a.replay)
 
     def _commit_of(self, header: RoundHeader, assignments: Sequence[Assignment]) -> tuple[ObjectRef, ObjectRef]:
         commit = self.system.version_manager.handle.commit.options(num_returns=2)

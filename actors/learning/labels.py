@@ -1,9 +1,6 @@
 """Labels as arrays, one for each kind of task. Shapes: N rows, K classes."""
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
 from actors.learning.task import TaskKind
 
@@ -32,23 +29,19 @@ def codes_of(y_N: np.ndarray) -> np.ndarray:
     return y_N["code"] if y_N.dtype == FEEDBACK else y_N
 
 
-def feedback_loss(out_NK: Tensor, y_N: np.ndarray) -> Tensor:
-    """Cross entropy of `sigmoid(out)`, the estimated score of each answer; the mean over rows of the sum over answers.
+def feedback_targets(y_N: np.ndarray, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """What `sigmoid(out)`, the estimated score of each answer, is to be, and what that counts: float32 [N, outputs] each.
 
-    A label tells the score of every answer, 1 or 0. A score tells that of one, so it counts by 1 / propensity, at most 10
-    times: in expectation both weigh alike (importance-weighted regression: Bietti, Agarwal and Langford, "A Contextual
-    Bandit Bake-off", JMLR 22, 2021, section 2.3).
+    The loss is the cross entropy, the sum over answers. A label tells the score of every answer, 1 or 0. A score tells that of
+    one, so it counts by 1 / propensity, at most 10 times: in expectation both weigh alike (importance-weighted regression:
+    Bietti, Agarwal and Langford, "A Contextual Bandit Bake-off", JMLR 22, 2021, section 2.3).
     """
     rows, at_N = len(y_N), np.arange(len(y_N))
     code_N, score_N = y_N["code"], y_N["score"]
     is_label_N = np.isnan(score_N)
-    target_NK = np.zeros((rows, out_NK.shape[1]), np.float32)
+    target_NK = np.zeros((rows, outputs), np.float32)
     target_NK[at_N, code_N] = np.where(is_label_N, 1.0, score_N)
-    weight_NK = np.repeat(is_label_N[:, None].astype(np.float32), out_NK.shape[1], axis=1)
+    weight_NK = np.repeat(is_label_N[:, None].astype(np.float32), outputs, axis=1)
     weight_N = np.minimum(LARGEST_WEIGHT, 1.0 / np.maximum(y_N["propensity"], 1e-6))
     weight_NK[at_N, code_N] = np.where(is_label_N, 1.0, weight_N)
-    device = out_NK.device
-    loss_NK = functional.binary_cross_entropy_with_logits(
-        out_NK, torch.from_numpy(target_NK).to(device), torch.from_numpy(weight_NK).to(device), reduction="none"
-    )
-    return loss_NK.sum(dim=1).mean()
+    return target_NK, weight_NK

@@ -9,6 +9,7 @@ from actors.learning.answer import Answer, NetworkReader
 from actors.learning.learner import Learner, LocalRound
 from actors.learning.models.config import ModelConfig
 from actors.learning.optimizers import OptimizerConfig
+from actors.learning.regularizers.config import RegularizationConfig, RegularizerKind
 from actors.learning.state import LocalChange, ModelState
 from actors.learning.task import TaskConfig
 
@@ -57,9 +58,25 @@ def make_learner(
     shards: int = 1,
     initial: Mapping[str, np.ndarray] | None = None,
     device: str = "cpu",
+    epochs: int = 1,
+    regularizer: RegularizerKind = "none",
+    regularization: RegularizationConfig | None = None,
 ) -> RoundLearner:
+    """The last three are for networks; an ensemble has ways of its own."""
     if model.kind == "ensemble":
         from actors.learning.models.ensemble.ensemble import EnsembleLearner
 
         return EnsembleLearner(model, task, inputs, seed=seed, initial=initial, device=device)
-    return Learner(model, optimizer, task, inputs, seed=seed, shards=shards, initial=initial, device=device)
+    return Learner(
+        model,
+        optimizer,
+        task,
+        inputs,
+        seed=seed,
+        shards=shards,
+        initial=initial,
+        device=device,
+        epochs=epochs,
+        regularizer=regularizer,
+        regularization=regularization,
+    )

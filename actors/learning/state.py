@@ -82,6 +82,8 @@ class ModelState:
     rows: int = 0  # learned since the beginning
     version: int = 0
     experts: Mapping[str, np.ndarray] = field(default_factory=dict)  # of an ensemble: all but its networks
+    # More float32 vectors [P] laid out like the weights, such as an anchor, and counts that go with them, scalars.
+    tied: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, features: int, targets: int) -> "ModelState":
@@ -110,6 +112,7 @@ class ModelState:
             "rows": self.rows,
             "version": self.version,
             "experts": dict(self.experts),
+            "tied": dict(self.tied),
         }
 
     @classmethod
@@ -126,11 +129,13 @@ class ModelState:
             state["rows"],
             state["version"],
             state.get("experts", {}),  # versions of earlier releases have none
+            state.get("tied", {}),  # versions of earlier releases have none
         )
 
     @property
     def nbytes(self) -> int:
-        arrays = [self.flat_P, *self.optimizer.values(), *self.buffers.values(), *self.experts.values()]
+        parts = (self.optimizer, self.buffers, self.experts, self.tied)
+        arrays = [self.flat_P, *(array for part in parts for array in part.values())]
         return sum(array.nbytes for array in arrays)
 
 
@@ -149,6 +154,7 @@ class LocalChange:
     rows: int
     mean_loss: float = field(default=float("nan"))
     experts: Mapping[str, np.ndarray] = field(default_factory=dict)
+    tied: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def _feed(digest: "hashlib._Hash", part: Any) -> None:

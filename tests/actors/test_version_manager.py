@@ -64,7 +64,7 @@ def a_round(number):
 def contributions(shard, base, number):
     header, batch, works = a_round(number)
     done = [shard.learn(work, base, batch, None) for work in works]
-    return header, [receipt for _, _, receipt in done], [change for change, _, _ in done]
+    return header, [receipt for _, _, receipt, _ in done], [change for change, *_ in done]
 
 
 def test_a_round_becomes_a_version_with_its_lineage(shard, manager):

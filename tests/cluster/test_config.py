@@ -216,3 +216,30 @@ def test_the_digest_tells_what_is_configured_not_how_it_was_written(tmp_path):
     plain = written(tmp_path, "seed: 7\nlearners: {shards: 3}\n")
     assert digest(load_config(plain)) == digest(load_config(None, ["learners.shards=3", "seed=7"]))
     assert digest(load_config(plain)) != digest(load_config(plain, ["seed=8"]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("replay.strategy=class_balanced", "task.kind=regression"),
+            "replay.strategy is class_balanced, and task.kind regression",
+        ),
+        (
+            ("learners.regularizer=der", "replay.ratio=0", "model.kind=mlp"),
+            "learners.regularizer is der, which needs replayed rows",
+        ),
+        (("learners.regularizer=ewc", "model.kind=ensemble"), "learners.regularizer: ewc is for a model that is one network"),
+        (
+            ("replay.strategy=prioritized", "model.kind=ensemble"),
+            "replay.strategy: prioritized is for a model that is one network",
+        ),
+        (("learners.epochs=2", "model.kind=ensemble"), "learners.epochs: 2 is for a model that is one network"),
+        (("consolidation.strategy=krum", "learners.shards=4"), "from 5 shards on, and learners.shards is 4"),
+        (("consolidation.strategy=median", "learners.shards=3", "consolidation.mode=async"), "take sync, or mean"),
+    ],
+)
+def test_sections_that_do_not_go_together_are_refused_with_the_way_out(overrides, message):
+    with pytest.raises(ConfigError) as error:
+        load_config(None, overrides)
+    assert message in str(error.value)

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.learning.consolidation import Contribution, consolidate, delta_norm, refusal
+from actors.learning.consolidation import ConsolidationConfig, Contribution, consolidate, delta_norm, refusal
 from actors.learning.running_stats import RunningStats
 from actors.learning.state import LocalChange, ModelState, layout_of, relaid
 
@@ -135,3 +136,83 @@ def test_relaying_out_keeps_every_weight_in_its_place(rows, columns, more_rows, 
     np.testing.assert_array_equal(a[:rows, :columns].reshape(-1), flat[: old[0].stop])
     np.testing.assert_array_equal(b[:rows], flat[old[1].start :])
     assert grown.sum() == flat.sum()
+
+
+ROBUST = ["trimmed_mean", "median", "krum"]
+
+
+def merged_by(strategy, weights, *, head=None, rows=None, **options):
+    base = head or state(np.zeros(len(weights[0])))
+    rows = rows or [10] * len(weights)
+    contributions = [Contribution(base, 0, change(each, n, **options)) for each, n in zip(weights, rows, strict=True)]
+    return consolidate(base, contributions, len(weights), ConsolidationConfig(strategy=strategy))
+
+
+@pytest.mark.parametrize("strategy", ["mean", *ROBUST])
+@settings(deadline=None, max_examples=40)
+@given(weights=st.lists(st.floats(-100, 100, width=32), min_size=4, max_size=4), copies=st.integers(1, 6))
+def test_whatever_the_strategy_equal_contributions_give_that_contribution_bit_for_bit(strategy, weights, copies):
+    merged = merged_by(strategy, [weights] * copies)
+    np.testing.assert_array_equal(merged.flat_P, np.asarray(weights, np.float32))
+
+
+@pytest.mark.parametrize("strategy", ROBUST)
+@settings(deadline=None, max_examples=40)
+@given(bad=st.floats(-1e6, 1e6, width=32), at=st.integers(0, 4), seed=st.integers(0, 50))
+def test_one_shard_out_of_order_moves_the_result_no_further_than_the_others_lie_apart(strategy, bad, at, seed):
+    good = np.random.default_rng(seed).normal(1.0, 0.1, (5, 6)).astype(np.float32)
+    weights = good.copy()
+    weights[at] = bad
+    merged = merged_by(strategy, list(weights), rows=[10, 10, 10, 10, 1000] if at == 4 else None).flat_P
+    others = np.delete(good, at, axis=0)
+    assert (merged >= others.min(axis=0) - 1e-6).all() and (merged <= others.max(axis=0) + 1e-6).all()
+
+
+def test_trimmed_mean_and_median_go_weight_by_weight_and_krum_takes_one_as_it_is():
+    weights = [[0.0, 9.0], [1.0, 1.0], [2.0, 2.0], [3.0, 3.0], [90.0, -4.0]]
+    np.testing.assert_allclose(merged_by("trimmed_mean", weights).flat_P, [2.0, 2.0])
+    np.testing.assert_allclose(merged_by("median", weights).flat_P, [2.0, 2.0])
+    assert merged_by("krum", weights).flat_P.tolist() == [2.0, 2.0]
+    assert merged_by("krum", weights).rows == 50, "the rows of all have been learned"
+
+
+@pytest.mark.parametrize("strategy", ROBUST)
+def test_moments_are_combined_like_the_weights_and_integers_are_still_not_averaged(strategy):
+    base = state([0.0])
+    contributions = [
+        Contribution(base, 0, change([w], 10, {"count": np.array(n)}, {"step": np.float32(n), "m": np.array([m], np.float32)}))
+        for w, n, m in ((1.0, 3, 1.0), (1.0, 4, 2.0), (1.1, 8, 3.0), (1.2, 4, 4.0), (50.0, 5, 1e6))
+    ]
+    merged = consolidate(base, contributions, 5, ConsolidationConfig(strategy=strategy))
+    assert merged.buffers["count"].dtype.kind == "i" and merged.buffers["count"] in (3, 4, 8)
+    assert merged.optimizer["step"] in (3, 4, 8) and 1.0 <= merged.optimizer["m"][0] <= 4.0
+
+
+def test_the_outer_optimizer_is_torchs_nesterov_along_the_mean_step_and_its_momentum_is_in_the_version():
+    config = ConsolidationConfig(outer="nesterov", outer_learning_rate=0.5, outer_momentum=0.8)
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+    optimizer = torch.optim.SGD([weight], lr=0.5, momentum=0.8, nesterov=True)
+    head, rng = state([1.0, -2.0]), np.random.default_rng(0)
+    for _ in range(5):
+        ends = [head.flat_P + rng.normal(size=2).astype(np.float32) for _ in range(2)]
+        weight.grad = torch.from_numpy(head.flat_P - np.mean(ends, axis=0))
+        optimizer.step()
+        changes = [Contribution(head, 0, change(end)) for end in ends]
+        head = ModelState.from_state(consolidate(head, changes, 2, config).to_state())
+        np.testing.assert_allclose(head.flat_P, weight.detach().numpy(), rtol=1e-5)
+    assert np.abs(head.tied["outer_momentum"]).sum() > 0
+
+
+def test_without_an_outer_optimizer_one_shard_is_taken_as_it_is():
+    base, one = state([0.1, -7.0]), [3e-5, 12345.678]
+    merged = consolidate(base, [Contribution(base, 0, change(one))], 1, ConsolidationConfig())
+    np.testing.assert_array_equal(merged.flat_P, np.asarray(one, np.float32))
+    assert not merged.tied
+
+
+def test_the_outer_momentum_grows_with_the_model():
+    config = ConsolidationConfig(outer="nesterov")
+    base = state(np.ones((2, 3)))
+    first = consolidate(base, [Contribution(base, 0, change(np.full((2, 3), 2.0)))], 1, config)
+    second = consolidate(first, [Contribution(first, 0, change(np.full((4, 3), 2.0), classes=4))], 1, config)
+    assert second.flat_P.shape == second.tied["outer_momentum"].shape == (12,)

@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from actors.learning.answer import drawn
-from actors.learning.labels import FEEDBACK, feedback_loss
+from actors.learning.labels import FEEDBACK
 from actors.learning.learner import Learner
 from actors.learning.models.config import ModelConfig
 from actors.learning.optimizers import OptimizerConfig
 from actors.learning.prequential import FeedbackScore
+from actors.learning.row_losses import mean_loss, targets_of
+from actors.learning.running_stats import RunningStats
 from actors.learning.task import TaskConfig
 
 INPUTS, ANSWERS = 4, 3
@@ -25,7 +27,8 @@ def scores(codes, values, propensities):
 
 def gradient(out, y):
     out = torch.tensor(out, requires_grad=True)
-    feedback_loss(out, y).backward()
+    task = TaskConfig(kind="feedback")
+    mean_loss(out, targets_of(y, out.shape[1], RunningStats.empty(0), task, "cpu"), task).backward()
     return out.grad.numpy()
 
 

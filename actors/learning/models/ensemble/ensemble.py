@@ -343,7 +343,7 @@ class EnsembleLearner(EnsembleReader):
                 else:
                     x_SND = np.stack([z[memory] for memory in seen])
                 inputs[stack.name] = (x_SND, [mixed[memory] for memory in seen])
-            loss += self._bodies.step(inputs, known_K, 1.0)
+            loss += self._bodies.step(inputs, known_K, work.learning_rate_factor)
             losses += 1
         self._loss_sum = loss / losses * self._rows
 
