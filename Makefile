@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 STAMP := .venv/.installed
 
-.PHONY: help install run test check docs bench clean
+.PHONY: help install run test check docs bench examples clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,8 @@ help:
 	@echo "make check    lint and type-check"
 	@echo "make install  only set up .venv"
 	@echo "make docs     write docs/configuration.md anew from the code"
+	@echo "make example-fraud   an application on its own stream, beside a frozen model; also -recommendation, -chatbot, -sensors"
+	@echo "make examples all four, a minute or two each"
 	@echo "make bench    rows per second, beside a plain torch loop"
 	@echo "make clean    remove caches and build output; .venv and storage stay"
 
@@ -45,6 +47,11 @@ docs: install
 
 bench: install
 	$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+example-%: install
+	$(BIN)/python -m examples.$* $(ARGS)
+
+examples: example-fraud example-recommendation example-chatbot example-sensors
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
