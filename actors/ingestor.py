@@ -87,7 +87,7 @@ class Ingestor:
         self._source = open_source(stream, task, seed, journal, once=once, clock=clock)
         self._schema = schema or infer_schema(self._source.sample(), stream, task)
         self._validator = RowValidator(self._schema, task)
-        self._inputs = RowEncoder(self._schema).width
+        self._inputs = RowEncoder(self._schema).layout
         self._storage = storage
         self._quarantine = Quarantine(storage)
         self._flushed = clock()
@@ -305,7 +305,7 @@ class Ingestor:
     def _rows(self, segments: list[_Segment], *, labelled: bool) -> Rows:
         y_N = self._coded(segments) if labelled else None
         if not segments:
-            return Rows(np.zeros(0, np.int64), np.zeros((0, self._inputs), np.float32), y_N)
+            return Rows(np.zeros(0, np.int64), np.zeros((0, int(self._inputs)), np.float32), y_N)
         return Rows(np.concatenate([s.row_N for s in segments]), np.concatenate([s.x_ND for s in segments]), y_N)
 
     def _coded(self, segments: list[_Segment]) -> np.ndarray:

@@ -13,6 +13,7 @@ import torch
 
 from actors.learner_config import LearnersConfig
 from actors.learning.consolidation import delta_norm
+from actors.learning.inputs import InputLayout
 from actors.learning.labels import label_dtype
 from actors.learning.learner import Learner, LocalRound
 from actors.learning.models.config import ModelConfig
@@ -27,7 +28,7 @@ class LearnerShard:
         model: ModelConfig,
         learners: LearnersConfig,
         task: TaskConfig,
-        inputs: int,
+        inputs: InputLayout,
         seed: int,
         initial: Mapping[str, np.ndarray] | None = None,
     ) -> None:
@@ -45,7 +46,7 @@ class LearnerShard:
             initial=initial,
             device="cuda" if learners.resources.gpus > 0 else "cpu",
         )
-        self._warm_up(inputs)
+        self._warm_up(int(inputs))
 
     def _warm_up(self, inputs: int) -> None:
         """A throw-away step: torch loads a second's worth of code at the first one. The first `load` forgets it."""

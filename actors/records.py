@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from actors.learning.dealing import Slice
+from actors.learning.inputs import InputLayout
 from actors.learning.lineage import OffsetRange
 from actors.learning.part import Tree
 from actors.learning.schema import Schema
@@ -40,7 +41,7 @@ class StreamDescription:
     """What the ingestor found out about the stream before its first row."""
 
     schema: Schema
-    inputs: int  # width of an encoded row
+    inputs: InputLayout  # what each dimension of an encoded row is
     classes: tuple[Any, ...]  # those that the configuration gives; more may appear
 
 

@@ -12,6 +12,7 @@ from actors.durable import model_of
 from actors.errors import ConfigError, DamagedVersionError, InputUnusableError, UnknownVersionError
 from actors.learning.answer import VersionReader
 from actors.learning.encoding import RowEncoder
+from actors.learning.inputs import InputLayout
 from actors.learning.schema import Schema
 from actors.learning.task import TaskConfig, TaskKind
 from actors.sources.config import SourceKind
@@ -32,6 +33,7 @@ class Examination:
 
     store: VersionStore
     config: PerennialConfig
+    inputs: InputLayout
     x_ND: np.ndarray
     labels: list[Any] | np.ndarray
     scores: dict[int, float] = field(default_factory=dict)
@@ -52,7 +54,7 @@ class Examination:
     def _score(self, manifest: Manifest) -> float:
         state = model_of(self.store, manifest)
         c = self.config
-        reader = VersionReader(c.model, c.task, self.x_ND.shape[1], seed=c.seed)
+        reader = VersionReader(c.model, c.task, self.inputs, seed=c.seed)
         reader.load(state)
         answer = reader.predict(self.x_ND)
         if answer.value_N is not None:
@@ -90,7 +92,7 @@ def bisect(config: PerennialConfig, data: Path, threshold: float | None, good: i
             f"there are {len(versions)} durable versions to look through in {shown(config.storage)}, wanted 2 or more"
         )
     schema = Schema.from_json(dict(store.manifest(versions[-1]).about["schema"]))
-    examination = Examination(store, config, *_rows_of(data, config, schema))
+    examination = Examination(store, config, RowEncoder(schema).layout, *_rows_of(data, config, schema))
     at_good, at_bad = examination.score(versions[0]), examination.score(versions[-1])
     sign = -1 if examination.metric == "mae" else 1
     wanted = (at_good + at_bad) / 2 if threshold is None else sign * threshold

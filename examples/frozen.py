@@ -6,6 +6,7 @@ import numpy as np
 
 from actors.durable import model_of
 from actors.learning.answer import VersionReader
+from actors.learning.encoding import RowEncoder
 from actors.learning.schema import Schema
 from actors.learning.task import TaskKind
 from actors.sources.open_source import open_source
@@ -22,16 +23,14 @@ def frozen(config: PerennialConfig) -> tuple[int, Told, np.ndarray]:
     state = model_of(store, manifest)
     schema = Schema.from_json(dict(manifest.about["schema"]))
     validator = RowValidator(schema, config.task)
-    reader: VersionReader | None = None
+    reader = VersionReader(config.model, config.task, RowEncoder(schema).layout, seed=config.seed)
+    reader.load(state)
     prediction: list[Any] = []
     confidence, labels = [], []
     for chunk in open_source(config.stream, config.task, config.seed).read({}):
         if chunk is None:
             continue
         rows, _ = validator.check(chunk)
-        if reader is None:
-            reader = VersionReader(config.model, config.task, rows.x_ND.shape[1], seed=config.seed)
-            reader.load(state)
         answer = reader.predict(rows.x_ND)
         if answer.value_N is not None:
             prediction += answer.value_N.tolist()

@@ -105,7 +105,7 @@ def consolidate(head: ModelState, contributions: Sequence[Contribution], shards:
         layout=layout,
         flat_P=flat_P.astype(np.float32),
         optimizer=_mean_moments(trained, layout) or head.optimizer,
-        buffers=_mean_buffers(trained) or head.buffers,
+        buffers=_mean_buffers(head, trained) or head.buffers,
         features=head.features.merge(features),
         target=head.target.merge(target),
         class_counts_K=_added([head.class_counts_K, *(c.change.class_counts_K for c in contributions)]),
@@ -152,7 +152,7 @@ def _mean_moments(contributions: list[Contribution], layout: Layout) -> Mapping[
     return moments
 
 
-def _mean_buffers(contributions: list[Contribution]) -> Mapping[str, np.ndarray]:
+def _mean_buffers(head: ModelState, contributions: list[Contribution]) -> Mapping[str, np.ndarray]:
     if not contributions:
         return {}
     buffers: dict[str, np.ndarray] = {}
@@ -162,7 +162,7 @@ def _mean_buffers(contributions: list[Contribution]) -> Mapping[str, np.ndarray]
             mean = _mean([value.astype(np.float64) for value in values], [c.change.rows for c in contributions])
             buffers[name] = np.asarray(mean, first.dtype)
         else:
-            buffers[name] = np.asarray(np.max(values, axis=0))
+            buffers[name] = np.asarray(np.max([*values, *([head.buffers[name]] if name in head.buffers else [])], axis=0))
     return buffers
 
 
