@@ -3,7 +3,7 @@
     numeric      its value, NaN where it is missing
     vector       its values, NaN where they are missing
     categorical  the hashed id of its value, 24 bits, NaN where it is missing
-    text         signed feature hashing of words and character 3-grams into 256 dimensions, L2-normalised
+    text         signed feature hashing of words and character 3-grams into 512 dimensions, L2-normalised
 
 `RowEncoder.layout` says of every dimension which of these it is: models embed ids, and only numbers are standardised by value.
 Hashing needs no vocabulary, so a value that was never met is no special case. Weinberger, Dasgupta, Langford, Smola,
@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from actors.learning.inputs import IDS, InputKind, InputLayout
 from actors.learning.schema import Column, ColumnKind, Schema
 
-TEXT_DIMENSIONS = 256
+TEXT_DIMENSIONS = 512
 
 _WORD = re.compile(r"\w+")
 _BOOLEANS = {"true", "false"}  # a CSV's True and a client's true are one category

@@ -66,6 +66,19 @@ def test_every_row_can_be_learned(scenario):
         assert not bad and len(rows.labels) == chunk.stop - chunk.start
 
 
+def test_ids_are_inferred_as_categories_and_messages_as_text():
+    def kinds(scenario):
+        config = StreamConfig.model_validate({"synthetic": {"scenario": scenario}})
+        task = TaskConfig(kind=TASKS[scenario])
+        schema = infer_schema(open_source(config, task, 1).sample(), config, task)
+        return {str(kind): {c.name for c in schema.columns if c.kind is kind} for kind in {c.kind for c in schema.columns}}
+
+    assert kinds("fraud")["categorical"] == {"channel", "kind", "country", "merchant"}
+    assert kinds("recommendation")["categorical"] == {"user", "item", "genre", "device"}
+    assert kinds("chatbot") == {"text": {"message"}, "categorical": {"channel"}}
+    assert kinds("sensors")["categorical"] == {"machine"}
+
+
 def test_one_payment_in_two_hundred_is_fraud():
     rate = column(table("fraud", 200_000), "class").mean()
     assert rate == pytest.approx(0.005, abs=0.0006)

@@ -27,7 +27,7 @@ def test_columns_are_laid_out_in_the_order_of_the_schema():
     assert x[0, :3].tolist() == [1, 2, 7]
     assert 0 < x[0, 3] < IDS and x[0, 3] == int(x[0, 3])
     assert np.linalg.norm(x[0, 4:]) == pytest.approx(1)
-    assert [place for _, place in made.places] == [slice(0, 2), slice(2, 3), slice(3, 4), slice(4, 260)]
+    assert [place for _, place in made.places] == [slice(0, 2), slice(2, 3), slice(3, 4), slice(4, 516)]
     kinds = [InputKind.NUMBER, InputKind.NUMBER, InputKind.NUMBER, InputKind.CATEGORY, *[InputKind.TEXT] * TEXT_DIMENSIONS]
     assert made.layout.kinds == tuple(kinds)
 
