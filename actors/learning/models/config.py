@@ -21,7 +21,8 @@ class ModelConfig(Section):
     )
     factory: str | None = setting(
         None,
-        "Kind `python`: dotted path `package.module:function`, called with (inputs, outputs), returning a torch.nn.Module.",
+        "Kind `python`: dotted path `package.module:function`, called with (inputs, outputs), returning a torch.nn.Module. All "
+        "inputs are numbers: a categorical column is 32 of them, a text 512.",
     )
     options: dict[str, Any] = setting({}, "Kind `python`: further keyword arguments of the factory.")
     init_from: str | None = setting(
