@@ -12,7 +12,7 @@ from actors.audit_log import AuditLog
 from actors.durable import RUN, model_of
 from actors.errors import DamagedVersionError, UnknownVersionError
 from actors.learning.lineage import OffsetSet
-from actors.learning.state import ModelState
+from actors.learning.state import ModelState, is_hashed
 from actors.storage import shown
 from actors.version_store import Manifest, VersionStore
 from cluster.config import PerennialConfig
@@ -107,7 +107,10 @@ def _tensor_changes(old: ModelState, new: ModelState) -> list[Document]:
     for name, tensor in new.tensors().items():
         grown = np.zeros_like(tensor)
         if name in before:
-            grown[tuple(slice(0, size) for size in before[name].shape)] = before[name]
+            known = before[name]
+            if is_hashed(name):
+                known = np.tile(known, (tensor.shape[0] // known.shape[0], 1))
+            grown[tuple(slice(0, size) for size in known.shape)] = known
         norm, moved = float(np.linalg.norm(grown)), float(np.linalg.norm(tensor - grown))
         found.append(
             {"name": name, "shape": list(tensor.shape), "norm": norm, "moved": moved, "change": moved / norm if norm else None}
