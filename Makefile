@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: help install run test check docs bench peers clean
+.PHONY: help install run test check docs bench peers examples clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,8 @@ help:
 	@echo "make check    lint and type-check"
 	@echo "make install  only set up .venv"
 	@echo "make docs     write docs/configuration.md anew from the code"
+	@echo "make example-fraud   an application on its own stream, beside a frozen model; also -recommendation, -chatbot, -sensors"
+	@echo "make examples all four, a minute or two each"
 	@echo "make bench    rows per second, beside a plain torch loop"
 	@echo "make peers    set up .venv-peers: River, MOA (CapyMOA, needs Java 17) and Vowpal Wabbit, for benchmarks/accuracy.py"
 	@echo "make clean    remove caches and build output; .venv, .venv-peers and storage stay"
@@ -64,6 +66,11 @@ $(PEERS_STAMP): benchmarks/peers/requirements.txt
 	$(PEERS)/bin/python -m pip install --disable-pip-version-check torch==2.13.0
 	$(PEERS)/bin/python -m pip install --disable-pip-version-check -r $<
 	@touch $@
+
+example-%: install
+	$(BIN)/python -m examples.$* $(ARGS)
+
+examples: example-fraud example-recommendation example-chatbot example-sensors
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

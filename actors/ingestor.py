@@ -91,7 +91,7 @@ class Ingestor:
         self._schema = schema or infer_schema(self._source.sample(), stream, task)
         self._validator = RowValidator(self._schema, task)
         self._encoder = RowEncoder(self._schema)
-        self._inputs = self._encoder.width
+        self._inputs = self._encoder.layout
         self._storage = storage
         self._quarantine = Quarantine(storage)
         self._flushed = clock()
@@ -356,7 +356,7 @@ class Ingestor:
     def _rows(self, segments: list[_Segment], *, labelled: bool) -> Rows:
         y_N = self._coded(segments) if labelled else None
         if not segments:
-            return Rows(np.zeros(0, np.int64), np.zeros((0, self._inputs), np.float32), y_N)
+            return Rows(np.zeros(0, np.int64), np.zeros((0, int(self._inputs)), np.float32), y_N)
         return Rows(np.concatenate([s.row_N for s in segments]), np.concatenate([s.x_ND for s in segments]), y_N)
 
     def _labels(self, segments: list[_Segment]) -> Rows:

@@ -13,6 +13,7 @@ import torch
 
 from actors.learner_config import LearnersConfig
 from actors.learning.consolidation import delta_norm
+from actors.learning.inputs import InputLayout
 from actors.learning.labels import label_dtype
 from actors.learning.learner import Learner, LocalRound
 from actors.learning.model_kinds import make_learner
@@ -28,7 +29,7 @@ class LearnerShard:
         model: ModelConfig,
         learners: LearnersConfig,
         task: TaskConfig,
-        inputs: int,
+        inputs: InputLayout,
         seed: int,
         initial: Mapping[str, np.ndarray] | None = None,
     ) -> None:
@@ -50,7 +51,7 @@ class LearnerShard:
             regularization=learners.regularization,
         )
         self._tells_logits = learners.regularizer == "der"
-        self._warm_up(inputs)
+        self._warm_up(int(inputs))
 
     def _warm_up(self, inputs: int) -> None:
         """A throw-away step: torch loads a second's worth of code at the first one. The first `load` forgets it."""

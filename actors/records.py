@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from actors.learning.dealing import Slice
+from actors.learning.inputs import InputLayout
 from actors.learning.lineage import OffsetRange
 from actors.learning.order import Order
 from actors.learning.part import Tree
@@ -46,7 +47,7 @@ class StreamDescription:
     """What the ingestor found out about the stream before its first row."""
 
     schema: Schema
-    inputs: int  # width of an encoded row
+    inputs: InputLayout  # what each dimension of an encoded row is
     classes: tuple[Any, ...]  # those that the configuration gives; more may appear
 
 

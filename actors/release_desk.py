@@ -17,6 +17,7 @@ from actors.audit_log import AuditLog
 from actors.errors import NotFollowedError, UnknownVersionError
 from actors.event_journal import Event, EventJournal
 from actors.learning.gate.gate import Decision, Verdict
+from actors.learning.inputs import InputLayout
 from actors.learning.models.config import ModelConfig
 from actors.learning.promotion import Aliases, PromotionConfig
 from actors.learning.schema import Schema
@@ -44,13 +45,13 @@ class Blueprint:
     schema: Schema
     task: TaskConfig
     model: ModelConfig
-    inputs: int
+    inputs: InputLayout
     seed: int
     initial: Mapping[str, np.ndarray] | None = field(default=None, compare=False)
 
     def empty_state(self) -> ModelState:
         """The version before the first label."""
-        return ModelState.empty(self.inputs, 1 if self.task.kind is TaskKind.REGRESSION else 0)
+        return ModelState.empty(int(self.inputs), 1 if self.task.kind is TaskKind.REGRESSION else 0)
 
 
 @dataclass(frozen=True, slots=True)

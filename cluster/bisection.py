@@ -13,6 +13,7 @@ from actors.durable import model_of
 from actors.errors import ConfigError, DamagedVersionError, InputUnusableError, UnknownVersionError
 from actors.initial_weights import initial_weights
 from actors.learning.encoding import RowEncoder
+from actors.learning.inputs import InputLayout
 from actors.learning.model_kinds import make_reader
 from actors.learning.models.config import ModelConfig
 from actors.learning.schema import Schema
@@ -35,6 +36,7 @@ class Examination:
 
     store: VersionStore
     config: PerennialConfig
+    inputs: InputLayout
     x_ND: np.ndarray
     labels: list[Any] | np.ndarray
     initial: Mapping[str, np.ndarray] | None  # what is frozen is not in the versions
@@ -56,7 +58,7 @@ class Examination:
     def _score(self, manifest: Manifest) -> float:
         state = model_of(self.store, manifest)
         c = self.config
-        reader = make_reader(c.model, c.task, self.x_ND.shape[1], seed=c.seed, initial=self.initial)
+        reader = make_reader(c.model, c.task, self.inputs, seed=c.seed, initial=self.initial)
         reader.load(state)
         answer = reader.predict(self.x_ND)
         if answer.value_N is not None:
@@ -96,7 +98,8 @@ def bisect(config: PerennialConfig, data: Path, threshold: float | None, good: i
     about = store.manifest(versions[-1]).about  # of what was learned, whatever the configuration says now
     schema, task = Schema.from_json(dict(about["schema"])), TaskConfig.model_validate(about["task"])
     config = config.model_copy(update={"task": task, "model": ModelConfig.model_validate(about["model"])})
-    examination = Examination(store, config, *_rows_of(data, config, schema), initial_weights(config.model))
+    rows, initial = _rows_of(data, config, schema), initial_weights(config.model)
+    examination = Examination(store, config, RowEncoder(schema).layout, *rows, initial)
     at_good, at_bad = examination.score(versions[0]), examination.score(versions[-1])
     sign = -1 if examination.metric == "mae" else 1
     wanted = (at_good + at_bad) / 2 if threshold is None else sign * threshold

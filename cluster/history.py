@@ -15,10 +15,11 @@ from actors.durable import EVALUATOR, RUN, model_of
 from actors.errors import UnknownVersionError
 from actors.event_journal import MOVES, events_of
 from actors.initial_weights import initial_weights
+from actors.learning.encoding import RowEncoder
 from actors.learning.lineage import OffsetSet
 from actors.learning.models.config import ModelConfig
 from actors.learning.schema import Schema
-from actors.learning.state import ModelState
+from actors.learning.state import ModelState, is_hashed
 from actors.learning.task import TaskConfig
 from actors.release_desk import Blueprint
 from actors.storage import shown
@@ -92,7 +93,7 @@ def _scores_of_both(
         return []
     about = newer.about
     schema, task = Schema.from_json(dict(about["schema"])), TaskConfig.model_validate(about["task"])
-    model, inputs = ModelConfig.model_validate(about["model"]), len(new.features.mean_D)
+    model, inputs = ModelConfig.model_validate(about["model"]), RowEncoder(schema).layout
     initial = initial_weights(model) if model.freeze else None
     watch = RegimeWatch(Blueprint(schema, task, model, inputs, config.seed, initial), config.promotion.regimes)
     watch.restore(memory)
@@ -105,11 +106,14 @@ def _scores_of_both(
 
 def _moved(old: ModelState, new: ModelState) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Every tensor as it was, zeros around it where it has grown, and the difference."""
-    before, found = old.tensors(), {}
+    before, found = old.tensors(), dict[str, tuple[np.ndarray, np.ndarray]]()
     for name, tensor in new.tensors().items():
         grown = np.zeros_like(tensor)
         if name in before:
-            grown[tuple(slice(0, size) for size in before[name].shape)] = before[name]
+            known = before[name]
+            if is_hashed(name):
+                known = np.tile(known, (tensor.shape[0] // known.shape[0], 1))
+            grown[tuple(slice(0, size) for size in known.shape)] = known
         found[name] = (grown, tensor - grown)
     return found
 

@@ -29,6 +29,7 @@ from actors.initial_weights import initial_weights
 from actors.label_joiner import LabelJoiner
 from actors.learner_shard import LearnerShard
 from actors.learning.drift.actions import ShrinkMemoryConfig
+from actors.learning.inputs import InputLayout
 from actors.learning.order import Order
 from actors.learning.schema import Schema
 from actors.learning.state import ModelState
@@ -145,7 +146,7 @@ class Launcher:
         arguments = (stream, c.task, learners, c.seed, storage_uri(c.storage), journal, self._once, *times)
         return self._spawn(Ingestor, "ingestor", "ingestor", arguments, on_this_node=True, max_restarts=-1)
 
-    def learner(self, shard: int, inputs: int, initial: Mapping[str, np.ndarray] | None) -> Member:
+    def learner(self, shard: int, inputs: InputLayout, initial: Mapping[str, np.ndarray] | None) -> Member:
         c = self._config
         return self._spawn(
             LearnerShard,

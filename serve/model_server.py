@@ -97,7 +97,7 @@ class ModelServer:
         else:
             self._spare, encoder = None, InstanceEncoder(blueprint.schema)
         reader = self._spare or self._reader(blueprint)
-        predict_s = await asyncio.to_thread(_prepared, reader, state, blueprint.inputs)
+        predict_s = await asyncio.to_thread(_prepared, reader, state, int(blueprint.inputs))
         self._next = _Loaded(reader, state, blueprint, encoder)
         self._predict_s = predict_s
         self._swapped.clear()

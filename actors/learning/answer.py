@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from actors.learning.inputs import InputLayout
 from actors.learning.models.config import ModelConfig
 from actors.learning.models.factory import module_builder
 from actors.learning.network import Network
@@ -97,12 +98,12 @@ class NetworkReader:
         self,
         model: ModelConfig,
         task: TaskConfig,
-        inputs: int,
+        inputs: int | InputLayout,
         *,
         seed: int,
         initial: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        self._task = task
+        self._task, self._inputs = task, InputLayout.of(inputs)
         is_regression = task.kind is TaskKind.REGRESSION
         build = module_builder(model, inputs)
         self._network = Network(build, freeze=tuple(model.freeze), initial=initial, seed=seed, grows=not is_regression)
@@ -123,5 +124,5 @@ class NetworkReader:
         if not state.layout or not (is_regression or known_K.any()):
             return no_classes(len(x_ND), len(known_K))
         with torch.no_grad():
-            out_NK = self._network(torch.from_numpy(state.features.standardise(x_ND)))
+            out_NK = self._network(torch.from_numpy(self._inputs.standardised(x_ND, state.features)))
             return answer_of(out_NK, known_K, state.target, self._task)

@@ -148,7 +148,7 @@ def consolidate(
         layout=layout,
         flat_P=flat_P.astype(np.float32),
         optimizer=_combined_moments(trained, layout, config) or head.optimizer,
-        buffers=_combined_buffers(trained, config) or head.buffers,
+        buffers=_combined_buffers(head, trained, config) or head.buffers,
         features=head.features.merge(features),
         target=head.target.merge(target),
         class_counts_K=_added([head.class_counts_K, *(c.change.class_counts_K for c in contributions)]),
@@ -216,7 +216,9 @@ def _combined_moments(
     return moments
 
 
-def _combined_buffers(contributions: list[Contribution], config: ConsolidationConfig) -> Mapping[str, np.ndarray]:
+def _combined_buffers(
+    head: ModelState, contributions: list[Contribution], config: ConsolidationConfig
+) -> Mapping[str, np.ndarray]:
     if not contributions:
         return {}
     buffers: dict[str, np.ndarray] = {}
@@ -227,7 +229,7 @@ def _combined_buffers(contributions: list[Contribution], config: ConsolidationCo
             found = combined(config.strategy, config.faulty, [value.astype(np.float64) for value in values], rows)
             buffers[name] = np.asarray(found, first.dtype)
         else:
-            buffers[name] = np.asarray(np.max(values, axis=0))
+            buffers[name] = np.asarray(np.max([*values, *([head.buffers[name]] if name in head.buffers else [])], axis=0))
     return buffers
 
 

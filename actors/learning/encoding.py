@@ -2,10 +2,11 @@
 
     numeric      its value, NaN where it is missing
     vector       its values, NaN where they are missing
-    categorical  feature hashing into 32 one-hot buckets, zeros where it is missing
-    text         signed feature hashing of words and character 3-grams into 256 dimensions, L2-normalised
+    categorical  the hashed id of its value, 24 bits, NaN where it is missing
+    text         signed feature hashing of words and character 3-grams into 512 dimensions, L2-normalised
 
-Hashing needs no vocabulary, so a value that was never met needs no new weights. Weinberger, Dasgupta, Langford, Smola,
+`RowEncoder.layout` says of every dimension which of these it is: models embed ids, and only numbers are standardised by value.
+Hashing needs no vocabulary, so a value that was never met is no special case. Weinberger, Dasgupta, Langford, Smola,
 Attenberg: "Feature Hashing for Large Scale Multitask Learning", ICML 2009, section 2: the sign, from a second hash, keeps
 inner products unbiased.
 """
@@ -19,13 +20,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from actors.learning.inputs import IDS, InputKind, InputLayout
 from actors.learning.schema import Column, ColumnKind, Schema
 
-CATEGORY_BUCKETS = 32
-TEXT_DIMENSIONS = 256
+TEXT_DIMENSIONS = 512
 
 _WORD = re.compile(r"\w+")
 _BOOLEANS = {"true", "false"}  # a CSV's True and a client's true are one category
+_KINDS = {
+    ColumnKind.NUMERIC: InputKind.NUMBER,
+    ColumnKind.VECTOR: InputKind.NUMBER,
+    ColumnKind.CATEGORICAL: InputKind.CATEGORY,
+    ColumnKind.TEXT: InputKind.TEXT,
+}
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
@@ -38,6 +45,7 @@ class RowEncoder:
     def __init__(self, schema: Schema) -> None:
         ends = list(accumulate(_width(column) for column in schema.columns))
         self.width = ends[-1]
+        self.layout = InputLayout.of_parts((_KINDS[column.kind], _width(column)) for column in schema.columns)
         self.places = tuple((c, slice(end - _width(c), end)) for c, end in zip(schema.columns, ends, strict=True))
 
     def encode(self, table: pa.Table) -> np.ndarray:
@@ -74,7 +82,7 @@ def as_float64(array: pa.Array) -> pa.Array:
 
 
 def _width(column: Column) -> int:
-    return {ColumnKind.CATEGORICAL: CATEGORY_BUCKETS, ColumnKind.TEXT: TEXT_DIMENSIONS}.get(column.kind, column.size)
+    return TEXT_DIMENSIONS if column.kind is ColumnKind.TEXT else column.size
 
 
 def encode_column(x_ND: np.ndarray, column: Column, array: pa.Array) -> None:
@@ -107,18 +115,19 @@ def _encode_vectors(x_ND: np.ndarray, column: Column, array: pa.Array) -> None:
 
 
 def _encode_categories(x_ND: np.ndarray, array: pa.Array) -> None:
-    x_ND[:] = 0.0
+    x_ND[:] = np.nan
     coded = array.cast(pa.string()).dictionary_encode()
-    buckets = np.array([_category_bucket(value) for value in coded.dictionary.to_pylist()] or [-1])
-    bucket_N = buckets[coded.indices.fill_null(0).to_numpy()] if len(array) else np.empty(0, np.int64)
-    row_P = np.flatnonzero(coded.is_valid().to_numpy(zero_copy_only=False) & (bucket_N >= 0))
-    x_ND[row_P, bucket_N[row_P]] = 1.0
+    ids = np.array([_category_id(value) for value in coded.dictionary.to_pylist()], np.float32)
+    present_N = coded.is_valid().to_numpy(zero_copy_only=False)
+    x_ND[present_N, 0] = ids[coded.indices.drop_null().to_numpy()]
 
 
-def _category_bucket(value: str) -> int:
-    """-1 for an empty cell, which is a missing value."""
+def _category_id(value: str) -> float:
+    """1 to 2^24 - 1, NaN for an empty cell, which is a missing value."""
+    if not value:
+        return np.nan
     value = value.lower() if value.lower() in _BOOLEANS else value
-    return blake2b(value.encode(), digest_size=2).digest()[0] % CATEGORY_BUCKETS if value else -1
+    return float(int.from_bytes(blake2b(value.encode(), digest_size=8).digest(), "little") % (IDS - 1) + 1)
 
 
 def _encode_text(x_ND: np.ndarray, array: pa.Array) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from actors.learning.answer import Answer, answer_of, known_classes, no_classes, outputs_of
 from actors.learning.dealing import Slice
+from actors.learning.inputs import InputLayout
 from actors.learning.labels import codes_of
 from actors.learning.models.config import ModelConfig
 from actors.learning.models.factory import module_builder
@@ -77,7 +78,7 @@ class Learner:
         model: ModelConfig,
         optimizer: OptimizerConfig,
         task: TaskConfig,
-        inputs: int,
+        inputs: int | InputLayout,
         *,
         seed: int,
         shards: int = 1,
@@ -87,6 +88,7 @@ class Learner:
         regularizer: RegularizerKind = "none",
         regularization: RegularizationConfig | None = None,
     ) -> None:
+        self._inputs = InputLayout.of(inputs)
         self._optimizer_config, self._task, self._shards, self._device = optimizer, task, shards, device
         self._epochs, self._seed = epochs, seed
         self._is_regression = task.kind is TaskKind.REGRESSION
@@ -104,7 +106,7 @@ class Learner:
         self._optimizer: torch.optim.Optimizer | None = None
         self._learning_rate_factor = 1.0
         self._scale_P: Tensor | None = None
-        self.load(ModelState.empty(inputs, 1 if self._is_regression else 0))
+        self.load(ModelState.empty(int(self._inputs), 1 if self._is_regression else 0))
 
     # --- versions
 
@@ -118,6 +120,8 @@ class Learner:
         if state.layout:
             self._network.load(state.layout, state.flat_P, state.buffers, self._outputs)
             self._start_optimizer(state.optimizer)
+            if self._network.wants_to_grow:
+                self._resize(self._outputs)
             return
         self._network.clear()
         self._optimizer = None
@@ -354,14 +358,14 @@ class Learner:
         self._known_K = known_classes(total_K, self._task)
 
     def _update_statistics(self, x_ND: np.ndarray, y_N: np.ndarray) -> None:
-        self._feature_increment = self._feature_increment.merge(RunningStats.of(x_ND))
+        self._feature_increment = self._feature_increment.merge(self._inputs.statistics(x_ND))
         self._features = self._base.features.merge(self._feature_increment.repeated(self._shards))
         if self._is_regression:
             self._target_increment = self._target_increment.merge(RunningStats.of(y_N[:, None]))
             self._target = self._base.target.merge(self._target_increment.repeated(self._shards))
 
     def _standardised(self, x_ND: np.ndarray) -> Tensor:
-        return torch.from_numpy(self._features.standardise(x_ND)).to(self._device)
+        return torch.from_numpy(self._inputs.standardised(x_ND, self._features)).to(self._device)
 
     def _replay_shares(self, work: LocalRound) -> list[ReplaySample | None]:
         """The round's replayed rows, dealt evenly to its steps."""

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from actors.learning.answer import Answer, NetworkReader
+from actors.learning.inputs import InputLayout
 from actors.learning.learner import Learner, LocalRound
 from actors.learning.models.config import ModelConfig
 from actors.learning.optimizers import OptimizerConfig
@@ -36,7 +37,7 @@ class RoundLearner(Reader, Protocol):
 def make_reader(
     model: ModelConfig,
     task: TaskConfig,
-    inputs: int,
+    inputs: int | InputLayout,
     *,
     seed: int,
     initial: Mapping[str, np.ndarray] | None = None,
@@ -52,7 +53,7 @@ def make_learner(
     model: ModelConfig,
     optimizer: OptimizerConfig,
     task: TaskConfig,
-    inputs: int,
+    inputs: int | InputLayout,
     *,
     seed: int,
     shards: int = 1,

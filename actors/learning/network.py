@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from actors.learning.models.categories import InputLayer
 from actors.learning.models.factory import ModuleBuilder
-from actors.learning.state import Layout, layout_of, relaid
+from actors.learning.state import Layout, is_hashed, layout_of, relaid
 
 
 class Network:
@@ -44,10 +45,20 @@ class Network:
         self.module: nn.Module = nn.Identity()
         self.flat = nn.Parameter(torch.zeros(0, device=self._device))
 
-    def resize(self, outputs: int) -> None:
-        """A module of `outputs` outputs that keeps what the present one has learned."""
-        old_layout, old_P = self.layout, self.flat.detach().cpu().numpy()
+    @property
+    def wants_to_grow(self) -> bool:
+        """Whether so many categories have come that their tables should be larger."""
+        now = _rows_of(self.layout)
+        return any(rows > now.get(name, rows) for name, rows in self._rows_wanted().items())
+
+    def resize(self, outputs: int, rows: Mapping[str, int] | None = None) -> None:
+        """A module of `outputs` outputs that keeps what the present one has learned.
+
+        `rows` of each table of categories; None: what is wanted.
+        """
+        old_layout, old_P, old_buffers = self.layout, self.flat.detach().cpu().numpy(), dict(self.module.named_buffers())
         module = self._fresh_module(outputs)
+        _resize_tables(module, self._rows_wanted() if rows is None else rows)
         parameters = dict(module.named_parameters())
         learned = {n: p for n, p in parameters.items() if not any(fnmatch(n, pattern) for pattern in self._freeze)}
         if not learned:
@@ -61,6 +72,9 @@ class Network:
             # Only what is new keeps its fresh value (zero for a class): all that was learned stays.
             kept_P = relaid(np.ones_like(old_P), old_layout, self.layout) > 0
             flat_P = np.where(kept_P, relaid(old_P, old_layout, self.layout), flat_P)
+        for name, buffer in module.named_buffers():
+            if name in old_buffers and old_buffers[name].shape == buffer.shape:
+                buffer.copy_(old_buffers[name])
         self.module, self.outputs = module, outputs
         self.flat = nn.Parameter(torch.from_numpy(flat_P.copy()).to(self._device))
         self.flat.grad = torch.zeros_like(self.flat)
@@ -71,7 +85,7 @@ class Network:
     def load(self, layout: Layout, flat_P: np.ndarray, buffers: Mapping[str, np.ndarray], outputs: int) -> None:
         """Takes over the weights of a version (copied: the arrays may be shared with other processes)."""
         if outputs != self.outputs or layout != self.layout:
-            self.resize(outputs)
+            self.resize(outputs, _rows_of(layout))
         if layout != self.layout:
             raise ValueError(f"the version's tensors {layout} are not those of the configured model {self.layout}")
         self.flat.data.copy_(torch.from_numpy(flat_P.copy()))
@@ -103,6 +117,12 @@ class Network:
                     parameter.zero_()
         return module.to(self._device)
 
+    def _rows_wanted(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for prefix, layer in _input_layers(self.module):
+            found |= {f"{prefix}.hashed.{i}": rows for i, rows in enumerate(layer.rows_wanted())}
+        return found
+
     def _names_that_follow_outputs(self) -> frozenset[str]:
         one, two = (dict(self._fresh_shapes(outputs)) for outputs in (1, 2))
         return frozenset(name for name in two if one.get(name) != two[name])
@@ -110,3 +130,17 @@ class Network:
     def _fresh_shapes(self, outputs: int) -> list[tuple[str, tuple[int, ...]]]:
         with torch.random.fork_rng(devices=[]):
             return [(name, tuple(parameter.shape)) for name, parameter in self._build(outputs).named_parameters()]
+
+
+def _input_layers(module: nn.Module) -> list[tuple[str, InputLayer]]:
+    return [(name, each) for name, each in module.named_modules() if isinstance(each, InputLayer)]
+
+
+def _rows_of(layout: Layout) -> dict[str, int]:
+    """Of each table of categories, by its name."""
+    return {spec.name: spec.shape[0] for spec in layout if is_hashed(spec.name)}
+
+
+def _resize_tables(module: nn.Module, rows: Mapping[str, int]) -> None:
+    for prefix, layer in _input_layers(module):
+        layer.resize([rows.get(f"{prefix}.hashed.{i}", table.shape[0]) for i, table in enumerate(layer.hashed)])

@@ -62,9 +62,9 @@ class RunningStats:
         is_constant_D = variance_D <= 1e-12 * np.square(self.mean_D)
         return np.where(is_constant_D | (variance_D <= 0.0), 1.0, np.sqrt(variance_D))
 
-    def standardise(self, x_ND: np.ndarray, clip: float = CLIP) -> np.ndarray:
+    def standardise(self, x_ND: np.ndarray, clip: float | np.ndarray = CLIP) -> np.ndarray:
         """float32 [N, D]: centred, scaled and clipped at `clip` deviations; a missing value becomes the mean, 0."""
         z_ND = (x_ND - self.mean_D) / self.scale_D
         np.nan_to_num(z_ND, copy=False, nan=0.0)
-        np.clip(z_ND, -clip, clip, out=z_ND)
+        np.clip(z_ND, -np.asarray(clip), clip, out=z_ND)
         return np.asarray(z_ND, dtype=np.float32)

@@ -51,19 +51,27 @@ def covering_layout(layouts: list[Layout]) -> Layout:
     return layout_of(shapes)
 
 
+def is_hashed(name: str) -> bool:
+    """Whether row i of the tensor is what is hashed to i: it grows by repeating itself, to a multiple of its rows."""
+    return "hashed" in name.split(".")
+
+
 def relaid(flat_P: np.ndarray, old: Layout, new: Layout) -> np.ndarray:
     """`flat_P` of layout `old` in layout `new`: each tensor in the leading corner of the larger one, zeros around it.
 
     Zero is where a model starts for a class that it has not met, so growing changes no prediction of the other classes.
+    A hashed tensor is repeated, which changes no prediction either.
     """
     if old == new:
         return flat_P
     grown_P = np.zeros(new[-1].stop if new else 0, dtype=flat_P.dtype)
     target = {spec.name: spec for spec in new}
     for spec in old:
-        to = target[spec.name]
-        corner = tuple(slice(0, size) for size in spec.shape)
-        grown_P[to.start : to.stop].reshape(to.shape)[corner] = flat_P[spec.start : spec.stop].reshape(spec.shape)
+        to, block = target[spec.name], flat_P[spec.start : spec.stop].reshape(spec.shape)
+        if is_hashed(spec.name):
+            block = np.tile(block, (to.shape[0] // spec.shape[0], 1))
+        corner = tuple(slice(0, size) for size in block.shape)
+        grown_P[to.start : to.stop].reshape(to.shape)[corner] = block
     return grown_P
 
 

@@ -24,6 +24,8 @@ _FEW_VALUES = 100  # a categorical column has at most so many different values i
 _CERTAINLY_FEW = 10
 _SENTENCE_WORDS = 4.0  # a column of longer values that hardly repeat is text
 _REPEATED_FRACTION = 0.2
+_NAME_WORDS = 1.5  # a column of shorter values, some of which repeat, holds names: of users, of items
+_NAME_FRACTION = 0.9  # at most so many of them are different
 
 
 def infer_schema(sample: pa.Table, config: StreamConfig, task: TaskConfig) -> Schema:
@@ -100,6 +102,8 @@ def _infer_strings(cells: pa.Array) -> ColumnKind:
     words = pc.mean(pc.count_substring_regex(cells, r"\S+")).as_py()
     if words >= _SENTENCE_WORDS and distinct > _REPEATED_FRACTION * len(cells):
         return ColumnKind.TEXT
+    if words < _NAME_WORDS and distinct <= _NAME_FRACTION * len(cells):
+        return ColumnKind.CATEGORICAL
     is_few = distinct <= max(_CERTAINLY_FEW, min(_FEW_VALUES, len(cells) // 2))
     return ColumnKind.CATEGORICAL if is_few else ColumnKind.TEXT
 

@@ -11,6 +11,8 @@ from actors.sources.journal_source import PARTITION as FEEDBACK
 from actors.sources.journal_source import JournalSource
 from actors.sources.merged import MergedSource
 from actors.sources.python_source import PythonSource
+from actors.sources.scenarios.scenario import ScenarioKind
+from actors.sources.scenarios.scenario_source import ScenarioSource
 from actors.sources.source import Source
 from actors.sources.synthetic import SyntheticSource
 
@@ -42,5 +44,7 @@ def _configured(config: StreamConfig, task: TaskConfig, seed: int, clock: Callab
             return FilesSource(config)
         case SourceKind.PYTHON:
             return PythonSource(config)
+        case _ if config.synthetic.scenario is not ScenarioKind.RULE:
+            return ScenarioSource(config, task.kind, seed, clock)
         case _:
             return SyntheticSource(config, task.kind, seed, clock)

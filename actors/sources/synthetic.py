@@ -19,6 +19,7 @@ from actors.errors import ConfigError
 from actors.learning.section import Section, setting
 from actors.learning.task import TaskKind
 from actors.sources.chunks import CHUNK_ROWS, SAMPLE_ROWS, paced, stop_after
+from actors.sources.scenarios.scenario import ScenarioKind
 from actors.sources.source import SourceChunk
 
 if TYPE_CHECKING:  # StreamConfig contains SyntheticConfig
@@ -44,19 +45,30 @@ class DriftKind(StrEnum):
 
 
 class SyntheticConfig(Section):
+    scenario: ScenarioKind = setting(
+        ScenarioKind.RULE,
+        "`rule`: numbers whose class follows a rule that drifts; or an application's stream: `fraud` (card payments, 0.5 % of "
+        "them fraud), `recommendation` (clicks), `chatbot` (messages; task.kind classification or feedback), `sensors` "
+        "(task.kind: regression).",
+    )
     drift: DriftKind = setting(
         DriftKind.ABRUPT,
-        "`abrupt`: a new rule at once; `gradual`: handed over bit by bit; `recurring`: two rules take turns; "
+        "Scenario `rule`: `abrupt`: a new rule at once; `gradual`: handed over bit by bit; `recurring`: two rules take turns; "
         "`new_class`: one more class at a time; `virtual`: the inputs move, the rule stays; `none`.",
     )
-    drift_every_rows: int = setting(40_000, "Rows between two drifts.", unit="rows", ge=100)
+    drift_every_rows: int = setting(
+        40_000, "Rows between two drifts; in an application's stream, between two changes of its world.", unit="rows", ge=100
+    )
     rate_rows_per_s: float | None = setting(
         None, "Rows arrive no faster than this, as in a live stream; null: as fast as they are learned.", unit="rows/s", gt=0
     )
-    classes: int = setting(2, "Classes in all.", ge=2, le=1000)
-    features: int = setting(10, "Numeric features of a row.", ge=2, le=10_000)
+    classes: int = setting(2, "Scenario `rule`: classes in all.", ge=2, le=1000)
+    features: int = setting(10, "Scenario `rule`: numeric features of a row.", ge=2, le=10_000)
     noise: float = setting(
-        0.05, "Classification: fraction of labels drawn at random; regression: noise in standard deviations.", ge=0, le=1
+        0.05,
+        "Scenario `rule`: fraction of labels drawn at random; regression: noise in standard deviations.",
+        ge=0,
+        le=1,
     )
 
 

@@ -31,6 +31,7 @@ def kind(cells):
         (["red", "green", "red", None], ColumnKind.CATEGORICAL),
         ([f"shop{i % 90}" for i in range(1000)], ColumnKind.CATEGORICAL),
         ([f"id{i}" for i in range(1000)], ColumnKind.TEXT),
+        ([f"user-{i * i % 797}" for i in range(1000)], ColumnKind.CATEGORICAL),
         ([f"where is my order number {i}" for i in range(8)], ColumnKind.TEXT),
         (["this is one answer", "this is another one"] * 50, ColumnKind.CATEGORICAL),
         ([None, None], ColumnKind.NUMERIC),

@@ -78,6 +78,7 @@ def write_folder(folder):
 
 FILES = [write_csv, write_messy_csv, write_parquet, write_arrow_file, write_arrow_stream, write_folder]
 MADE = ["abrupt", "gradual", "recurring", "new_class", "virtual", "none"]
+TASKS = {"fraud": "classification", "recommendation": "classification", "chatbot": "feedback", "sensors": "regression"}
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def journal(tmp_path_factory):
 
 
 @pytest.fixture(
-    scope="module", params=[*FILES, *MADE, "python", "journal"], ids=lambda param: getattr(param, "__name__", param)
+    scope="module", params=[*FILES, *MADE, *TASKS, "python", "journal"], ids=lambda param: getattr(param, "__name__", param)
 )
 def make(request, tmp_path_factory):
     """Opens the source afresh, with further keys of the stream section."""
@@ -112,12 +113,15 @@ def opener(request, folder, monkeypatch):
         (folder / "counting_source.py").write_text(_MODULE)
         monkeypatch.syspath_prepend(folder)
         keys = {"kind": "python", "source": "counting_source:Counting", "options": {"rows": _ROWS}}
+    elif request.param in TASKS:
+        keys = {"synthetic": {"scenario": request.param, "drift_every_rows": 5000}, "rows": _ROWS}
     elif request.param in MADE:
         keys = {"synthetic": {"drift": request.param, "classes": 4, "drift_every_rows": 5000}, "rows": _ROWS}
     else:
         request.param(folder)
         keys = {"kind": "files", "path": str(folder)}
-    return lambda **more: open_source(StreamConfig.model_validate({**keys, **more}), TaskConfig(), seed=3)
+    task = TaskConfig(kind=TASKS.get(request.param, "classification"))
+    return lambda **more: open_source(StreamConfig.model_validate({**keys, **more}), task, seed=3)
 
 
 def rows_of(chunks):

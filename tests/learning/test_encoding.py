@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.learning.encoding import CATEGORY_BUCKETS, TEXT_DIMENSIONS, RowEncoder
+from actors.learning.encoding import TEXT_DIMENSIONS, RowEncoder
+from actors.learning.inputs import IDS, InputKind
 from actors.learning.schema import Column, ColumnKind, LabelType, Schema
 
 
@@ -21,15 +22,22 @@ def encoder(**kinds: ColumnKind | int) -> RowEncoder:
 def test_columns_are_laid_out_in_the_order_of_the_schema():
     made = encoder(v=2, n=ColumnKind.NUMERIC, c=ColumnKind.CATEGORICAL, t=ColumnKind.TEXT)
     x = made.encode(pa.table({"t": ["hi"], "c": ["a"], "n": [7], "v": [[1.0, 2.0]]}))
-    assert made.width == x.shape[1] == 2 + 1 + CATEGORY_BUCKETS + TEXT_DIMENSIONS
+    assert made.width == int(made.layout) == x.shape[1] == 2 + 1 + 1 + TEXT_DIMENSIONS
     assert x.dtype == np.float32
     assert x[0, :3].tolist() == [1, 2, 7]
-    assert x[0, 3 : 3 + CATEGORY_BUCKETS].sum() == 1
-    assert np.linalg.norm(x[0, 3 + CATEGORY_BUCKETS :]) == pytest.approx(1)
-    assert [place for _, place in made.places] == [slice(0, 2), slice(2, 3), slice(3, 35), slice(35, 291)]
+    assert 0 < x[0, 3] < IDS and x[0, 3] == int(x[0, 3])
+    assert np.linalg.norm(x[0, 4:]) == pytest.approx(1)
+    assert [place for _, place in made.places] == [slice(0, 2), slice(2, 3), slice(3, 4), slice(4, 516)]
+    kinds = [InputKind.NUMBER, InputKind.NUMBER, InputKind.NUMBER, InputKind.CATEGORY, *[InputKind.TEXT] * TEXT_DIMENSIONS]
+    assert made.layout.kinds == tuple(kinds)
 
 
-def test_a_missing_number_is_nan_and_a_missing_word_is_zeros():
+def test_values_of_a_category_are_told_apart():
+    x = encoder(c=ColumnKind.CATEGORICAL).encode(pa.table({"c": [f"user-{i}" for i in range(2000)]}))
+    assert len(np.unique(x)) >= 1999
+
+
+def test_a_missing_number_and_a_missing_category_are_nan_and_a_missing_text_is_zeros():
     x = encoder(n=ColumnKind.NUMERIC, v=2, c=ColumnKind.CATEGORICAL, t=ColumnKind.TEXT).encode(
         pa.table(
             {
@@ -40,8 +48,8 @@ def test_a_missing_number_is_nan_and_a_missing_word_is_zeros():
             }
         )
     )
-    assert np.isnan(x[0, :3]).all()
-    assert not x[0, 3:].any()
+    assert np.isnan(x[0, :4]).all()
+    assert not x[0, 4:].any()
 
 
 def test_a_vector_may_miss_single_values():
@@ -114,6 +122,6 @@ def test_a_row_is_encoded_alone_as_among_others(rows):
     together = made.encode(table)
     alone = np.concatenate([made.encode(table.slice(i, 1)) for i in range(len(rows))])
     assert np.array_equal(together, alone, equal_nan=True)
-    norms = np.linalg.norm(together[:, 1 + CATEGORY_BUCKETS :], axis=1)
+    norms = np.linalg.norm(together[:, 2:], axis=1)
     assert np.all((np.abs(norms - 1) < 1e-5) | (norms == 0))
     assert made.encode(table.slice(0, 0)).shape == (0, made.width)

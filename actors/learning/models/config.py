@@ -14,9 +14,19 @@ class ModelConfig(Section):
         "`python`: a factory of yours.",
     )
     hidden: list[int] = setting([128, 128], "Widths of the hidden layers of `mlp`.", unit="units")
+    embedding_size: int = setting(
+        16, "`mlp`: numbers in the learned vector of each value of a categorical column.", unit="numbers", ge=1, le=1024
+    )
+    embedding_rows: Literal[64, 128, 256, 512, 1024, 2048, 4096] = setting(
+        2048,
+        "`linear`, `mlp`: the most rows of a categorical column's table. It starts with 64 and doubles as values come; each "
+        "value is the sum of two rows, so that there may be more values than rows.",
+        unit="rows",
+    )
     factory: str | None = setting(
         None,
-        "Kind `python`: dotted path `package.module:function`, called with (inputs, outputs), returning a torch.nn.Module.",
+        "Kind `python`: dotted path `package.module:function`, called with (inputs, outputs), returning a torch.nn.Module. All "
+        "inputs are numbers: a categorical column is 32 of them, a text 512.",
     )
     options: dict[str, Any] = setting({}, "Kind `python`: further keyword arguments of the factory.")
     init_from: str | None = setting(

@@ -3,21 +3,26 @@
 import importlib
 from collections.abc import Callable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from actors.errors import ConfigError
+from actors.learning.inputs import BUCKETS, InputLayout
 from actors.learning.models.config import ModelConfig
 from actors.learning.models.mlp import MLP
 
 ModuleBuilder = Callable[[int], nn.Module]
 
 
-def module_builder(config: ModelConfig, inputs: int) -> ModuleBuilder:
-    """`build(outputs)` for `inputs` encoded features. Raises ConfigError where a user's factory cannot be used."""
-    if config.kind == "linear":
-        return lambda outputs: MLP(inputs, outputs)
-    if config.kind == "mlp":
-        return lambda outputs: MLP(inputs, outputs, tuple(config.hidden))
+def module_builder(config: ModelConfig, inputs: int | InputLayout) -> ModuleBuilder:
+    """`build(outputs)` for rows of `inputs`. Raises ConfigError where a user's factory cannot be used.
+
+    A module of the user's takes in numbers alone: for it each category is spread over 32 dimensions.
+    """
+    layout = InputLayout.of(inputs)
+    if config.kind != "python":
+        hidden = () if config.kind == "linear" else tuple(config.hidden)
+        return lambda outputs: MLP(layout, outputs, hidden, embedding=config.embedding_size, most_rows=config.embedding_rows)
     assert config.factory is not None
     path, _, name = config.factory.replace(":", ".").rpartition(".")
     try:
@@ -29,11 +34,22 @@ def module_builder(config: ModelConfig, inputs: int) -> ModuleBuilder:
         ) from error
 
     def build(outputs: int) -> nn.Module:
-        module = factory(inputs, outputs, **config.options)
+        module = factory(layout.expanded_width(), outputs, **config.options)
         if not isinstance(module, nn.Module):
             raise ConfigError(
                 f"model.factory {config.factory!r} returned a {type(module).__name__}; it has to be a torch.nn.Module."
             )
+        if len(layout.category_C):
+            module.register_forward_pre_hook(lambda _, given: (_expanded(given[0], layout), *given[1:]))
         return module
 
     return build
+
+
+def _expanded(z_ND: Tensor, layout: InputLayout) -> Tensor:
+    """As `InputLayout.expanded`."""
+    id_NC = z_ND[:, torch.from_numpy(layout.category_C).to(z_ND.device)].long()
+    bucket_B = torch.arange(BUCKETS, device=z_ND.device)
+    spread_NCB = (id_NC.unsqueeze(2) % BUCKETS == bucket_B) & (id_NC.unsqueeze(2) > 0)
+    other_ND = z_ND[:, torch.from_numpy(layout.other_D).to(z_ND.device)]
+    return torch.cat([other_ND, spread_NCB.flatten(1).to(z_ND.dtype)], dim=1)

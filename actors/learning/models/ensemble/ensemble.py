@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from actors.learning.answer import Answer, chosen, known_classes, no_classes, outputs_of
+from actors.learning.inputs import InputLayout
 from actors.learning.labels import codes_of, label_dtype
 from actors.learning.learner import LocalRound
 from actors.learning.models.config import ModelConfig
@@ -53,20 +54,21 @@ class EnsembleReader:
         self,
         model: ModelConfig,
         task: TaskConfig,
-        inputs: int,
+        inputs: int | InputLayout,
         *,
         seed: int,
         initial: Mapping[str, np.ndarray] | None = None,
         device: str = "cpu",
     ) -> None:
-        self._task, self._inputs, self._aim = task, inputs, aim_of(task)
-        self._stacks = stacks_of(inputs, inputs * quantiles.HATS if inputs <= _WIDEST_HATS else None)
+        self._task, self._layout, self._aim = task, InputLayout.of(inputs), aim_of(task)
+        self._inputs = width = self._layout.expanded_width()  # the experts take in numbers alone
+        self._stacks = stacks_of(width, width * quantiles.HATS if width <= _WIDEST_HATS else None)
         self._embeddings = sum(len(stack.bodies) for stack in self._stacks)
         self._bodies = Bodies(
             self._stacks, self._aim, seed=seed, freeze=tuple(model.freeze), initial=initial, device=device
         )
         self._experts: Experts | None = None
-        self.load(ModelState.empty(inputs, 1 if task.kind is TaskKind.REGRESSION else 0))
+        self.load(ModelState.empty(int(self._layout), 1 if task.kind is TaskKind.REGRESSION else 0))
 
     def load(self, state: ModelState) -> None:
         self._state, self._experts = state, None
@@ -81,8 +83,9 @@ class EnsembleReader:
                 return no_classes(len(x_ND), len(self._state.class_counts_K))
             return Answer(None, None, np.zeros(len(x_ND)))
         if self._experts is None:
-            self._experts = self._experts_of(self._parts(), self._state.features, self._state.target)
-        experts = self._experts
+            features = self._layout.expanded_statistics(self._state.features)
+            self._experts = self._experts_of(self._parts(), features, self._state.target)
+        experts, x_ND = self._experts, self._layout.expanded(x_ND)
         rows, none = experts.views.rows(x_ND), _no_targets()
         said_NEK, _ = experts.said(rows, experts.views.rows(x_ND[:0]), none, np.zeros(len(x_ND), np.int64), known_K)
         mixture.to_logs(self._aim, said_NEK)
@@ -154,7 +157,7 @@ class EnsembleLearner(EnsembleReader):
         self,
         model: ModelConfig,
         task: TaskConfig,
-        inputs: int,
+        inputs: int | InputLayout,
         *,
         seed: int,
         initial: Mapping[str, np.ndarray] | None = None,
@@ -166,7 +169,7 @@ class EnsembleLearner(EnsembleReader):
     def load(self, state: ModelState) -> None:
         super().load(state)
         self._learned_parts: Mapping[str, np.ndarray] = state.experts
-        self._features, self._target = RunningStats.empty(self._inputs), RunningStats.empty(len(state.target.count_D))
+        self._features, self._target = RunningStats.empty(int(self._layout)), RunningStats.empty(len(state.target.count_D))
         self._class_increment_K = np.zeros(len(state.class_counts_K), np.int64)
         self._rows, self._loss_sum = 0, 0.0
 
@@ -199,14 +202,15 @@ class EnsembleLearner(EnsembleReader):
                 return _of_slices(no_classes(len(work.test_x_ND), 0), work.test_slices)
             self._bodies.load(state.layout, state.flat_P, state.optimizer, self._outputs)
         upto_N, age_T = schedule(work.test_row_N, work.train_row_N, work.label_delay_rows)
-        features = state.features if state.features.count_D.any() or not rows else RunningStats.of(work.train_x_ND)
+        features = state.features if state.features.count_D.any() or not rows else self._layout.statistics(work.train_x_ND)
         is_first_value = bool(len(state.target.count_D)) and not state.target.count_D.any()
         target = RunningStats.of(y_T[:, None]) if is_first_value and rows else state.target
         known_K = self._known()
         parts = self._parts()
-        experts = self._experts_of(parts, features, target)
-        train = experts.views.rows(work.train_x_ND)
-        test = train if work.train_x_ND is work.test_x_ND else experts.views.rows(work.test_x_ND)
+        experts = self._experts_of(parts, self._layout.expanded_statistics(features), target)
+        train = experts.views.rows(self._layout.expanded(work.train_x_ND))
+        shares_rows = work.train_x_ND is work.test_x_ND
+        test = train if shares_rows else experts.views.rows(self._layout.expanded(work.test_x_ND))
         targets = Targets.of(y_T, self._task, target)
         rarity_K = rarity(parts)
         said_NEK, embedding_TBU = experts.said(test, train, targets, upto_N, known_K)
@@ -216,7 +220,7 @@ class EnsembleLearner(EnsembleReader):
         answer = Answer(None, None, _running_mean(y_T, upto_N)) if is_first_value else self._answer(p_NK, target)
         if rows:
             self._keep_pending(parts, said_NEK, work)
-            self._rehearse(experts, rarity_K, work)
+            self._rehearse(experts, rarity_K, train, work)
             self._remember(experts, train, targets, embedding_TBU, work)
             self._learn_slowly(experts, train, targets, work)
             self._learned_parts = parts
@@ -260,7 +264,7 @@ class EnsembleLearner(EnsembleReader):
 
     # --- learning
 
-    def _rehearse(self, experts: Experts, rarity_K: np.ndarray, work: LocalRound) -> None:
+    def _rehearse(self, experts: Experts, rarity_K: np.ndarray, train: Rows, work: LocalRound) -> None:
         """The lasting mixture, on rows of classes that may not have come for long; then the memory takes this round's."""
         if self._aim != CLASSES:
             return
@@ -276,7 +280,7 @@ class EnsembleLearner(EnsembleReader):
                 p["mixture.second"], rarity_K,
             )  # fmt: skip
         room, seed = min(lasting.ROWS, memory_rows(self._inputs)), int(rng.integers(1 << 31))
-        lasting.add(p, work.train_x_ND, codes_of(work.train_y_N), room, seed)
+        lasting.add(p, train.x_ND, codes_of(work.train_y_N), room, seed)
 
     def _remember(
         self, experts: Experts, train: Rows, targets: Targets, embedding_TBU: np.ndarray, work: LocalRound
@@ -286,7 +290,7 @@ class EnsembleLearner(EnsembleReader):
         after, room = before + len(targets), memory_rows(self._inputs)
         key = work.train_row_N[-1:]
         parts["rounds"] = np.concatenate([parts["rounds"], key])[-KNOWN_ROUNDS:]
-        for name, new in (("x", work.train_x_ND), ("y", work.train_y_N), ("row", work.train_row_N)):
+        for name, new in (("x", train.x_ND), ("y", work.train_y_N), ("row", work.train_row_N)):
             parts[f"memory.{name}"] = np.concatenate([parts[f"memory.{name}"], new])[-room:]
         remembered = np.concatenate([parts["memory.embedding"], embedding_TBU])[-min(room, EMBEDDED_ROWS) :]
         parts["memory.embedding"] = remembered
@@ -305,7 +309,7 @@ class EnsembleLearner(EnsembleReader):
     def _learn_slowly(self, experts: Experts, train: Rows, targets: Targets, work: LocalRound) -> None:
         """The networks, on this shard's rows of the round, and the increments of the statistics."""
         own_M = np.concatenate([np.arange(a, b) for a, b in work.train_slices] or [np.zeros(0, np.int64)])
-        self._features, self._rows = RunningStats.of(work.train_x_ND[own_M]), len(own_M)
+        self._features, self._rows = self._layout.statistics(work.train_x_ND[own_M]), len(own_M)
         if self._aim in (CLASSES, SCORES):
             self._class_increment_K = np.bincount(targets.code_T[own_M], minlength=self._outputs)
         else:
@@ -321,7 +325,7 @@ class EnsembleLearner(EnsembleReader):
         steps = max(1, min(round(len(targets) / _STEP_ROWS), len(own_M)))
         share = len(replayed_R) / len(own_M) if len(replayed_R) else float(_REPLAYED if len(old) else 0)
         bounds = np.linspace(0, len(own_M), steps + 1).astype(int)
-        recent_x_MD = self._state.experts["memory.x"][-_RECENT_ROWS:] if self._state.experts else work.train_x_ND[:0]
+        recent_x_MD = self._state.experts["memory.x"][-_RECENT_ROWS:] if self._state.experts else train.x_ND[:0]
         recent_z_MD, from_M = views.standardised(recent_x_MD), len(old) - len(recent_x_MD)
         loss, losses = 0.0, 0
         for start, stop in pairwise(bounds):
@@ -339,7 +343,7 @@ class EnsembleLearner(EnsembleReader):
                 if stack.name == "hats":
                     if views.hat_edges_DB is None:
                         continue
-                    x_SND = views.hats(np.concatenate([work.train_x_ND[new_N], recent_x_MD[recent_N]]))[None]
+                    x_SND = views.hats(np.concatenate([train.x_ND[new_N], recent_x_MD[recent_N]]))[None]
                 else:
                     x_SND = np.stack([z[memory] for memory in seen])
                 inputs[stack.name] = (x_SND, [mixed[memory] for memory in seen])
@@ -352,7 +356,7 @@ class EnsembleLearner(EnsembleReader):
         if work.replay_x_ND is None or work.replay_y_N is None:
             return np.zeros((0, self._inputs), np.float32), _no_targets()
         target = self._state.target
-        return views.standardised(work.replay_x_ND), Targets.of(work.replay_y_N, self._task, target)
+        return views.standardised(self._layout.expanded(work.replay_x_ND)), Targets.of(work.replay_y_N, self._task, target)
 
 
 def schedule(test_row_N: np.ndarray, train_row_N: np.ndarray, delay: int) -> tuple[np.ndarray, np.ndarray]:
