@@ -1,12 +1,15 @@
 # make run: start everything on this machine and learn. make test: run the tests. Both set up .venv first where needed.
+# make peers: what benchmarks/accuracy.py compares with, in .venv-peers.
 
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 STAMP := .venv/.installed
+PEERS := .venv-peers
+PEERS_STAMP := $(PEERS)/.installed
 
-.PHONY: help install run test check docs bench clean
+.PHONY: help install run test check docs bench peers clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,7 +19,8 @@ help:
 	@echo "make install  only set up .venv"
 	@echo "make docs     write docs/configuration.md anew from the code"
 	@echo "make bench    rows per second, beside a plain torch loop"
-	@echo "make clean    remove caches and build output; .venv and storage stay"
+	@echo "make peers    set up .venv-peers: River, MOA (CapyMOA, needs Java 17) and Vowpal Wabbit, for benchmarks/accuracy.py"
+	@echo "make clean    remove caches and build output; .venv, .venv-peers and storage stay"
 
 install: $(STAMP)
 
@@ -46,6 +50,21 @@ docs: install
 bench: install
 	$(BIN)/python benchmarks/throughput.py $(ARGS)
 
+# torch comes first: CapyMOA asks for it without a version. Without Java all but MOA's methods run.
+peers: $(PEERS_STAMP)
+	@command -v java >/dev/null || { echo "make: River and Vowpal Wabbit are ready, MOA is not, for there is no java on the PATH: install Java 17 or newer (Debian: apt-get install default-jre-headless)" >&2; exit 1; }
+	@major=$$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p'); test "$${major:-0}" -ge 17 || { echo "make: River and Vowpal Wabbit are ready, MOA is not, for $$(command -v java) is Java $${major:-of an unknown version}: install Java 17 or newer (Debian: apt-get install default-jre-headless)" >&2; exit 1; }
+	@$(PEERS)/bin/python -c 'import capymoa.classifier, river, vowpalwabbit' || { echo "make: a peer in $(PEERS) cannot be imported, see above: remove $(PEERS) and run make peers again" >&2; exit 1; }
+	@echo "The peers are ready in $(PEERS): $(BIN)/python benchmarks/accuracy.py"
+
+$(PEERS_STAMP): benchmarks/peers/requirements.txt
+	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON) on the PATH: install Python 3.11 or newer, or name it: make peers PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@echo "Setting up $(PEERS); the first time this takes some minutes."
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check torch==2.13.0
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check -r $<
+	@touch $@
+
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -not -path './.venv*/*' -prune -exec rm -rf {} +

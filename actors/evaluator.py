@@ -1,9 +1,9 @@
-"""The evaluator: receives predictions from the learner shards and labels from the ingestor's batches; returns scores and
-drift alarms to the supervisor; holds predictions whose labels are not visible yet and the detectors. If it dies, Ray starts it
-again and the supervisor tells it what it was; only where it writes a predictions file the run ends, for that is lost.
+"""The evaluator: receives predictions from the learner shards and labels from the ingestor's batches; returns scores, drift
+alarms and what follows from them to the supervisor; holds predictions whose labels are not visible yet, the detectors, and
+what they decided so far. If it dies, Ray starts it again and the supervisor tells it what it was; only where it writes a
+predictions file the run ends, for that is lost.
 """
 
-import json
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,20 +14,27 @@ import pyarrow as pa
 import torch
 
 from actors.errors import LearningError, LostPlaceError
+from actors.learning.drift.alarm import Alarm
 from actors.learning.drift.config import DriftConfig
-from actors.learning.drift.detector import make_detector
 from actors.learning.drift.error_scale import ErrorScale
+from actors.learning.drift.input_watch import Phase
+from actors.learning.drift.monitor import DriftMonitor
 from actors.learning.drift.signal import Signal
+from actors.learning.drift.signals import EstimateScale, doubts, log_losses
+from actors.learning.encoding import RowEncoder
 from actors.learning.gate.gate import Decision
 from actors.learning.gate.measurements import Measurements
 from actors.learning.labels import FEEDBACK
+from actors.learning.order import Order
 from actors.learning.part import Tree
 from actors.learning.prequential import ClassificationScore, FeedbackScore, RegressionScore
 from actors.learning.promotion import PromotionConfig
 from actors.learning.regime_memory import RegimeStatus
 from actors.learning.schema import LabelType
 from actors.learning.state import ModelState
+from actors.learning.steering import Seen, Steered, Steering
 from actors.learning.task import TaskConfig, TaskKind
+from actors.learning.update import UpdateConfig
 from actors.prediction_join import Columns, PredictionJoin
 from actors.predictions_file import PredictionsFile
 from actors.records import Predictions, RoundBatch, Rows
@@ -44,15 +51,6 @@ _SCORES: dict[TaskKind, type[ClassificationScore | RegressionScore | FeedbackSco
 
 
 @dataclass(frozen=True, slots=True)
-class Alarm:
-    """A detector that alarmed at a row of the stream."""
-
-    row: int
-    detector: str
-    signal: Signal
-
-
-@dataclass(frozen=True, slots=True)
 class Observation:
     """Where the scores stand: accuracy or mean absolute error, None before the first row is scored."""
 
@@ -65,6 +63,7 @@ class Observation:
     evidence: Mapping[str, Any] | None = None  # the gate's status, where it decides
     role_scores: Mapping[str, float] = field(default_factory=dict)  # of production and shadow, over the last 1,000 rows
     regimes: RegimeStatus = field(default_factory=RegimeStatus)
+    steered: Steered | None = None
 
 
 class Evaluator:
@@ -82,6 +81,7 @@ class Evaluator:
         label_type: LabelType,
         predictions_path: str | None = None,
         trial_of: tuple[Blueprint, PromotionConfig] | None = None,
+        update: UpdateConfig | None = None,
     ) -> None:
         torch.set_num_threads(1)
         self._has_begun = False
@@ -93,7 +93,11 @@ class Evaluator:
         self._join = PredictionJoin()
         self._score = _SCORES[task.kind]()
         self._error_scale = ErrorScale()
-        self._detectors = [(config, make_detector(config)) for config in drift.detectors]
+        self._estimate_scale = EstimateScale()
+        self._monitor = DriftMonitor(drift, _column_names(trial_of[0]) if trial_of else ())
+        self._steering = Steering(drift, update or UpdateConfig())
+        self._order = Order()
+        self._round, self._tested_row, self._labelled_row, self._read_at = -1, 0, 0, 0.0
         self._alarms: deque[Alarm] = deque(maxlen=KEPT_ALARMS)
         self._alarm_count = 0
         self._file = PredictionsFile(predictions_path, label_type, task.kind) if predictions_path else None
@@ -101,34 +105,71 @@ class Evaluator:
     def observe(self, batch: RoundBatch | None, *predictions: Predictions) -> Observation:
         """Takes the labels that `batch` made visible (None: no new ones) and predictions, of this round or late."""
         self._check_begun()
+        labelled_rows, alarms = 0, list[Alarm]()
         if batch is not None:
-            if len(batch.classes) > len(self._classes):
-                self._classes = batch.classes
-            if self._trial is not None:
-                self._trial.predict(batch.test)
-            if batch.train.y_N is not None:
-                self._join.add_labels(batch.train.row_N, batch.train.y_N)
-                if self._trial is not None:
-                    self._trial.add_labels(batch.train.row_N, batch.train.y_N)
+            labelled_rows = len(batch.labels)
+            alarms += self._take_batch(batch)
         for answer in predictions:
-            self._join.add_predictions(self._columns(answer))
+            alarms += self._take_predictions(self._join.add_predictions(self._columns(answer)))
         joined = self._join.take()
-        alarms = self._judge(joined)
+        error_N, found = self._judge(joined)
         self._write(joined)
         self._write(self._join.take_overflow())
+        alarms = sorted(alarms + found, key=lambda alarm: alarm.row)
+        seen = Seen(self._round, self._tested_row, self._labelled_row, labelled_rows, error_N, alarms, self._read_at)
+        self._order, alarms = self._steering.take(seen)
         self._alarms.extend(alarms)
-        self._alarm_count += len(alarms)
+        self._alarm_count += sum(alarm.is_alarm for alarm in alarms)
         score, trial, regimes = self._score, self._trial, self._regimes
-        seen = Observation(score.rows, score.metric, score.recent, score.overall, tuple(alarms))
+        observation = Observation(
+            score.rows, score.metric, score.recent, score.overall, tuple(alarms), steered=self._steering.standing()
+        )
         if trial is None or regimes is None:
-            return seen
-        labelled = batch.train if batch is not None else Rows.none()
-        if regimes.saw(labelled, [alarm.row for alarm in alarms]):
+            return observation
+        labelled = batch.labels if batch is not None else Rows.none()
+        if regimes.saw(labelled, [alarm.row for alarm in alarms if alarm.is_alarm]):
             self._measure_forgetting()
         decisions = tuple(trial.judge())
         return replace(
-            seen, decisions=decisions, evidence=trial.evidence(), role_scores=trial.scores(), regimes=regimes.status()
+            observation, decisions=decisions, evidence=trial.evidence(), role_scores=trial.scores(), regimes=regimes.status()
         )
+
+    def steer(self, batch: RoundBatch | None, *predictions: Predictions) -> tuple[Observation, Order]:
+        """As `observe`, and what the next rounds are to do."""
+        return self.observe(batch, *predictions), self._order
+
+    def orders(self) -> tuple[Order, ...]:
+        """The last two: what a run that goes on from here obeys in its first two rounds."""
+        self._check_begun()
+        return self._steering.orders()
+
+    def _take_batch(self, batch: RoundBatch) -> list[Alarm]:
+        if len(batch.classes) > len(self._classes):
+            self._classes = batch.classes
+        self._round, self._read_at = batch.round, batch.read_at
+        if len(batch.test):
+            self._tested_row = int(batch.test.row_N[-1]) + 1
+        if self._trial is not None:
+            self._trial.predict(batch.test)
+        labels = batch.labels
+        if labels.y_N is not None:
+            if len(labels):
+                self._labelled_row = int(labels.row_N[-1]) + 1
+            self._join.add_labels(labels.row_N, labels.y_N)
+            if self._trial is not None:
+                self._trial.add_labels(labels.row_N, labels.y_N)
+        if not len(batch.test) or Signal.INPUTS not in self._monitor.signals:
+            return []
+        return self._monitor.take_inputs(batch.test.row_N, batch.test.x_ND)
+
+    def _take_predictions(self, fresh: Columns) -> list[Alarm]:
+        row_N = fresh["row"]
+        if not len(row_N) or Signal.PREDICTIONS not in self._monitor.signals:
+            return []
+        if "value" in fresh:
+            placed_N, doubt_N = self._estimate_scale.scale(fresh["value"])
+            return self._monitor.take_predictions(row_N[placed_N], doubt_N, fresh["value"][placed_N, None])
+        return self._monitor.take_predictions(row_N, doubts(fresh["code"], fresh["probability"]), fresh["probability"])
 
     def compare(self, is_judged: bool, production: ModelState | None, shadow: ModelState | None) -> None:
         """From the next round on these two are compared, and judged by the gate where `is_judged`; None: nobody is."""
@@ -166,11 +207,12 @@ class Evaluator:
             "prequential": self._score.to_json(),
             "recent": self._score.recent_json(),
             "drift": [
-                {"row": alarm.row, "detector": alarm.detector, "signal": str(alarm.signal), "action": "none"}
+                {"row": alarm.row, "detector": alarm.detector, "signal": str(alarm.signal), "action": alarm.action}
                 for alarm in self._alarms
             ],
             "drift_events": self._alarm_count,
             "regimes": self._regimes.to_json() if self._regimes else None,
+            "updates": self._steering.standing().updates,
             "rows": {
                 "tested": join.accepted_predictions,
                 "scored": self._score.rows,
@@ -190,8 +232,13 @@ class Evaluator:
             "join": self._join.to_state(),
             "score": self._score.to_state(),
             "error_scale": self._error_scale.to_state(),
-            "detectors": [[config.model_dump(mode="json"), detector.to_state()] for config, detector in self._detectors],
-            "alarms": [[alarm.row, alarm.detector, str(alarm.signal)] for alarm in self._alarms],
+            "estimate_scale": self._estimate_scale.to_state(),
+            "detectors": self._monitor.to_state(),
+            "steering": self._steering.to_state(),
+            "place": [self._round, self._tested_row, self._labelled_row, self._read_at],
+            "alarms": [
+                [alarm.row, alarm.detector, str(alarm.signal), str(alarm.phase), alarm.action] for alarm in self._alarms
+            ],
             "alarm_count": self._alarm_count,
             "trial": self._trial.to_state() if self._trial else None,
             "regimes": self._regimes.to_state() if self._regimes else None,
@@ -206,13 +253,15 @@ class Evaluator:
         self._join.restore(state["join"])
         self._score.restore(state["score"])
         self._error_scale.restore(state["error_scale"])
-        known = {json.dumps(config, sort_keys=True): detector for config, detector in state["detectors"]}
-        self._detectors = [
-            (config, make_detector(config, known.get(json.dumps(config.model_dump(mode="json"), sort_keys=True))))
-            for config, _ in self._detectors
-        ]
+        if "steering" in state:  # versions of earlier releases decide nothing, and their detectors begin anew
+            self._estimate_scale.restore(state["estimate_scale"])
+            self._monitor.restore(state["detectors"])
+            self._steering.restore(state["steering"], self._monitor.broken)
+            self._round, self._tested_row, self._labelled_row, self._read_at = state["place"]
         self._alarms.clear()
-        self._alarms.extend(Alarm(row, detector, Signal(signal)) for row, detector, signal in state["alarms"])
+        for row, detector, signal, *more in state["alarms"]:
+            phase, action = more or (Phase.CHANGED, "none")
+            self._alarms.append(Alarm(row, detector, Signal(signal), Phase(phase), action))
         self._alarm_count = state["alarm_count"]
         if self._trial is not None and state["trial"] is not None:
             self._trial.restore(state["trial"])
@@ -251,27 +300,25 @@ class Evaluator:
             )
         return columns | {"code": answer.code_N, "probability": answer.probability_NK}
 
-    def _judge(self, joined: Columns) -> list[Alarm]:
-        """Scores joined rows and feeds the detectors; the alarms in row order."""
+    def _judge(self, joined: Columns) -> tuple[np.ndarray, list[Alarm]]:
+        """Scores joined rows and feeds the detectors: the errors, 0 to 1, and the alarms, in row order."""
         row_N, label_N = joined["row"], joined["label"]
         if len(row_N) == 0:
-            return []
+            return np.empty(0), []
         if isinstance(self._score, RegressionScore):
             self._score.update(row_N, label_N, joined["value"])
             with np.errstate(over="ignore"):
                 judged_N, error_N = self._error_scale.scale(joined["value"].astype(np.float64) - label_N, label_N)
-            row_N = row_N[judged_N]
+            row_N, loss_N = row_N[judged_N], error_N**2
         elif isinstance(self._score, FeedbackScore):
             error_N = 1.0 - self._score.update(row_N, label_N, joined["code"], joined["probability"])
+            loss_N = error_N
         else:
             self._score.update(row_N, label_N, joined["code"], joined["probability"])
             error_N = (joined["code"] != label_N).astype(np.float64)
-        alarms = [
-            Alarm(int(row_N[i]), config.kind, config.signal)
-            for config, detector in self._detectors
-            for i in detector.update_many(error_N if config.signal is Signal.ERROR else 1.0 - error_N)
-        ]
-        return sorted(alarms, key=lambda alarm: alarm.row)
+            is_watched = Signal.LOSS in self._monitor.signals
+            loss_N = log_losses(label_N, joined["probability"]) if is_watched else error_N
+        return error_N, self._monitor.take_scores(row_N, error_N, loss_N)
 
     def _write(self, rows: Columns) -> None:
         """Appends predictions to the file, with their labels where `rows` has any."""
@@ -319,3 +366,8 @@ class Evaluator:
         assert self._file is not None
         classes = pa.array(list(self._classes), self._file.value_type)
         return classes.take(pa.array(code_N, pa.int64(), mask=code_N < 0))
+
+
+def _column_names(blueprint: Blueprint) -> list[str]:
+    """Of each encoded feature, the column that it comes from."""
+    return [column.name for column, place in RowEncoder(blueprint.schema).places for _ in range(place.stop - place.start)]

@@ -1,13 +1,14 @@
 """The ingestor: from the source to rounds of clean, encoded rows.
 
-Receives the supervisor's call for the next round. Returns the round's rows, for the object store, and a small header with
-their offsets. Holds its place in the stream and the rows whose labels are not visible yet. If it dies, Ray starts it
-again and the supervisor tells it the `position` in the last header: sources are re-readable, so nothing is lost.
+Receives the supervisor's call for the next round, and where learning is steered the order to obey in it. Returns the round's
+rows, for the object store, and a small header with their offsets. Holds its place in the stream, the rows whose labels are
+not visible yet, and those that are not to be learned yet. If it dies, Ray starts it again and the supervisor tells it the
+`position` in the last header: sources are re-readable, so nothing is lost.
 """
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +22,7 @@ from actors.learner_config import LearnersConfig
 from actors.learning.encoding import RowEncoder
 from actors.learning.labels import FEEDBACK
 from actors.learning.lineage import OffsetRange
+from actors.learning.order import Order, SetAside
 from actors.learning.schema import Schema
 from actors.learning.task import TaskConfig, TaskKind
 from actors.quarantine import Quarantine, refusals
@@ -36,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 # A stream of which every one of so many first rows is bad is not the stream that was meant.
 _HOPELESS_ROWS = 10_000
+_ORDER_LAG_ROUNDS = 2
 _FLUSH_EVERY_S = 10.0  # so that whoever looks into the quarantine of a stream without an end finds what it told of
 
 
@@ -87,7 +90,8 @@ class Ingestor:
         self._source = open_source(stream, task, seed, journal, once=once, clock=clock)
         self._schema = schema or infer_schema(self._source.sample(), stream, task)
         self._validator = RowValidator(self._schema, task)
-        self._inputs = RowEncoder(self._schema).width
+        self._encoder = RowEncoder(self._schema)
+        self._inputs = self._encoder.width
         self._storage = storage
         self._quarantine = Quarantine(storage)
         self._flushed = clock()
@@ -107,6 +111,9 @@ class Ingestor:
         self._chunks: Iterator[SourceChunk | None] | None = self._source.read(position.offsets)
         self._untested: deque[_Segment] = deque()
         self._unlabelled: deque[_Segment] = deque()  # tested, their labels not visible yet
+        self._backlog: deque[_Segment] = deque()  # labelled, not learned yet
+        self._labelled_row = max(position.labelled_row, position.row)
+        self._quiet_rounds = 0  # at the end of the stream, in which nothing happened
         self._unannounced: deque[tuple[int, OffsetRange]] = deque()  # what was read, by the number of its first row
         self._waiting = deque(position.waiting)  # what was announced and is not trained yet, likewise
         self._to_read_again = {offsets.partition: offsets.stop for _, offsets in position.waiting}
@@ -116,9 +123,11 @@ class Ingestor:
     def describe(self) -> StreamDescription:
         return StreamDescription(self._schema, self._inputs, tuple(self._code))
 
-    def next_round(self, number: int) -> tuple[RoundBatch, RoundHeader]:
+    def next_round(self, number: int, order: Order | None = None) -> tuple[RoundBatch, RoundHeader]:
         """Up to `rows_per_round` rows for each shard; fewer where the stream has no more for now. A repeat repeats the answer.
 
+        Without an `order` every row is learned once its label is visible. With one, rows may have to wait; while rows that have
+        waited may be learned, rounds have nothing but those, so that an update is over before the next row is predicted.
         Raises InputUnusableError where the stream cannot be read, or has nothing but bad rows; LostPlaceError where this is
         not the next round, as after a restart.
         """
@@ -126,8 +135,11 @@ class Ingestor:
             return self._last[1]
         if number != self._number:
             raise LostPlaceError(f"round {number} is asked for and {self._number} is next: tell the ingestor where to resume")
-        self._fill()
-        test = self._take(self._untested, self._round_rows)
+        learn_before_row = order.learn_before_row if order else None
+        if self._to_read_again or not self._has_waited(learn_before_row):
+            self._fill()
+        catches_up = self._has_waited(learn_before_row)
+        test = [] if catches_up else self._take(self._untested, self._round_rows)
         if test:
             self._tested_row = int(test[-1].row_N[-1]) + 1
             self._unlabelled.extend(test)
@@ -135,11 +147,21 @@ class Ingestor:
         if is_over:
             self._tested_row = self._row
         visible_row = self._row if is_over else self._tested_row - self._stream.label_delay_rows
-        train = self._take(self._unlabelled, self._round_rows, before_row=visible_row)
-        answer = self._round(number, test, train)
+        labelled = [] if catches_up else self._take(self._unlabelled, self._round_rows, before_row=visible_row)
+        if labelled:
+            self._labelled_row = int(labelled[-1].row_N[-1]) + 1
+        self._backlog.extend(labelled)
+        train = self._take(self._backlog, self._round_rows, before_row=learn_before_row)
+        answer = self._round(number, test, labelled, train, order)
         self._last = (number, answer)
         self._number += 1
         return answer
+
+    def _has_waited(self, learn_before_row: int | None) -> bool:
+        """Whether there are rows that have waited and may be learned."""
+        if not self._backlog:
+            return False
+        return learn_before_row is None or int(self._backlog[0].row_N[0]) < learn_before_row
 
     def finish(self) -> dict[str, int]:
         """Writes out what is buffered; returns the quarantined rows per reason."""
@@ -198,8 +220,11 @@ class Ingestor:
                 if a < b:
                     part = segment[a:b]
                     part.row_N = part.offset_N + (first_row - offsets.start)
-                    self._unlabelled.append(part)
+                    known, unknown = part.split(int(np.searchsorted(part.row_N, self._labelled_row)))
+                    self._backlog.extend([known] if len(known) else [])
+                    self._unlabelled.extend([unknown] if len(unknown) else [])
         # Partitions may be read in another order than before; labels become visible in the order of the rows.
+        self._backlog = deque(sorted(self._backlog, key=lambda s: int(s.row_N[0])))
         self._unlabelled = deque(sorted(self._unlabelled, key=lambda s: int(s.row_N[0])))
 
     def _refuse(self, bad: list[BadRow], to_row: int) -> None:
@@ -234,18 +259,25 @@ class Ingestor:
             rows -= len(now)
         return taken
 
-    def _round(self, number: int, test: list[_Segment], train: list[_Segment]) -> tuple[RoundBatch, RoundHeader]:
-        spans = tuple(span for segment in train for span in _runs(segment))
+    def _round(
+        self, number: int, test: list[_Segment], labelled: list[_Segment], train: list[_Segment], order: Order | None
+    ) -> tuple[RoundBatch, RoundHeader]:
         for segment in train:
             self._next_offsets[segment.partition] = int(segment.offset_N[-1]) + 1
             self._trained_row = int(segment.row_N[-1]) + 1
+        train, suspects = _divided(train, order.set_aside) if order else (train, [])
+        labels = None if _bounds(labelled) == _bounds(train) else self._labels(labelled)
+        spans = tuple(span for segment in train for span in _runs(segment))
         train_rows = self._rows(train, labelled=True)
-        if self._stream.label_delay_rows == 0:
+        if self._stream.label_delay_rows == 0 and _bounds(test) == _bounds(train):
             test_rows = Rows(train_rows.row_N, train_rows.x_ND, None)
         else:
             test_rows = self._rows(test, labelled=False)
-        read, quarantined = self._settle(self._tested_row)
-        batch = RoundBatch(number, test_rows, train_rows, tuple(self._code))
+        read, quarantined = self._settle(self._tested_row, suspects)
+        is_over = self._chunks is None and not self._untested and not self._unlabelled
+        is_quiet = is_over and not (test or labelled or train or suspects)
+        self._quiet_rounds = self._quiet_rounds + 1 if is_quiet else 0
+        batch = RoundBatch(number, test_rows, train_rows, tuple(self._code), labels, self._now())
         header = RoundHeader(
             round=number,
             test_rows=len(test_rows),
@@ -262,14 +294,21 @@ class Ingestor:
                 classes=tuple(self._code),
                 quarantined=dict(self._quarantined),
                 excluded=self._excluded,
+                labelled_row=self._labelled_row,
             ),
-            is_last=self._chunks is None and not self._untested and not self._unlabelled,
+            # The order for what was seen in a round comes two rounds later.
+            is_last=is_over and (self._quiet_rounds >= _ORDER_LAG_ROUNDS if order else not self._backlog),
             arrived_at=min((segment.arrived_at for segment in train), default=None),
+            order=order,
+            labelled_rows=sum(map(len, labelled)),
+            backlog_rows=sum(map(len, self._backlog)),
         )
         return batch, header
 
-    def _settle(self, before_row: int) -> tuple[tuple[OffsetRange, ...], tuple[OffsetRange, ...]]:
-        """Announces what was read before row `before_row`, and quarantines the bad rows of it."""
+    def _settle(
+        self, before_row: int, suspects: Sequence[tuple[_Segment, SetAside]] = ()
+    ) -> tuple[tuple[OffsetRange, ...], tuple[OffsetRange, ...]]:
+        """Announces what was read before row `before_row`, and quarantines the bad rows of it, and rows that are `suspects`."""
         read: list[OffsetRange] = []
         while self._unannounced and self._unannounced[0][0] < before_row:
             first_row, offsets = self._unannounced.popleft()
@@ -284,6 +323,8 @@ class Ingestor:
         bad: list[BadRow] = []
         while self._bad and self._bad[0][0] < before_row:
             bad.append(self._bad.popleft()[1])
+        for segment, why in suspects:
+            bad += self._suspected(segment, why)
         with self._setting_aside():
             self._quarantine.add(bad)
             if self._clock() - self._flushed >= _FLUSH_EVERY_S:
@@ -291,6 +332,16 @@ class Ingestor:
                 self._flushed = self._clock()
         self._quarantined.update(str(row.reason) for row in bad)
         return tuple(read), tuple(OffsetRange(row.partition, row.offset, row.offset + 1) for row in bad)
+
+    def _suspected(self, segment: _Segment, why: SetAside) -> Iterator[BadRow]:
+        """Good rows that are not to be learned. As they were encoded: the source has them as they came."""
+        message = f"one of rows {why.start:,} to {why.stop - 1:,}, which were not learned: {why.reason}"
+        for offset, x_D, label in zip(segment.offset_N.tolist(), segment.x_ND, segment.labels, strict=True):
+            raw: dict[str, Any] = {
+                column.name: x_D[place].tolist() if place.stop - place.start > 1 else float(x_D[place.start])
+                for column, place in self._encoder.places
+            }
+            yield BadRow(segment.partition, offset, BadRowReason(why.reason), message, raw | {self._schema.label: label})
 
     @contextmanager
     def _setting_aside(self) -> Iterator[None]:
@@ -307,6 +358,11 @@ class Ingestor:
         if not segments:
             return Rows(np.zeros(0, np.int64), np.zeros((0, self._inputs), np.float32), y_N)
         return Rows(np.concatenate([s.row_N for s in segments]), np.concatenate([s.x_ND for s in segments]), y_N)
+
+    def _labels(self, segments: list[_Segment]) -> Rows:
+        """Labels alone, for scores."""
+        row_N = np.concatenate([s.row_N for s in segments]) if segments else np.zeros(0, np.int64)
+        return Rows(row_N, np.zeros((len(row_N), 0), np.float32), self._coded(segments))
 
     def _coded(self, segments: list[_Segment]) -> np.ndarray:
         """Labels as the model takes them. A class gets its code here, when the first label that names it becomes visible."""
@@ -333,3 +389,22 @@ def _runs(segment: _Segment) -> list[OffsetRange]:
     return [
         OffsetRange(segment.partition, int(segment.offset_N[a]), int(segment.offset_N[b - 1]) + 1) for a, b in pairwise(bounds)
     ]
+
+
+def _bounds(segments: list[_Segment]) -> list[tuple[int, int]]:
+    """First and last row of each segment: two lists of segments with the same bounds hold the same rows."""
+    return [(int(segment.row_N[0]), int(segment.row_N[-1])) for segment in segments]
+
+
+def _divided(segments: list[_Segment], aside: Sequence[SetAside]) -> tuple[list[_Segment], list[tuple[_Segment, SetAside]]]:
+    """The segments without the rows in `aside`, and those."""
+    suspects: list[tuple[_Segment, SetAside]] = []
+    for why in aside:
+        kept: list[_Segment] = []
+        for segment in segments:
+            a, b = (int(i) for i in np.searchsorted(segment.row_N, (why.start, why.stop)))
+            if a < b:
+                suspects.append((segment[a:b], why))
+            kept += [part for part in (segment[:a], segment[b:]) if len(part)] if a < b else [segment]
+        segments = kept
+    return segments, suspects

@@ -72,6 +72,7 @@ class LearnerShard:
                 test_slices=work.test_slices,
                 train_slices=work.train_slices,
                 label_delay_rows=work.label_delay_rows,
+                learning_rate_factor=work.learning_rate_factor,
                 replay_x_ND=replay.x_ND[: work.replay_rows] if replay else None,
                 replay_y_N=replay.y_N[: work.replay_rows] if replay else None,
             )

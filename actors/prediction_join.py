@@ -51,12 +51,14 @@ class PredictionJoin:
     def waiting_labels(self) -> int:
         return len(self._labels["row"])
 
-    def add_predictions(self, columns: Columns) -> None:
+    def add_predictions(self, columns: Columns) -> Columns:
+        """Returns those that count, in row order: the first of each row."""
         fresh, repeated, late = self._fresh(columns, self._predictions)
         self.repeated_predictions += repeated
         self.dropped_predictions += late
         self.accepted_predictions += len(fresh["row"])
         self._predictions = _merge(self._predictions, fresh)
+        return fresh
 
     def add_labels(self, row_N: np.ndarray, label_N: np.ndarray) -> None:
         fresh, repeated, late = self._fresh({"row": row_N, "label": label_N}, self._labels)

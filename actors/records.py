@@ -8,6 +8,7 @@ import numpy as np
 
 from actors.learning.dealing import Slice
 from actors.learning.lineage import OffsetRange
+from actors.learning.order import Order
 from actors.learning.part import Tree
 from actors.learning.schema import Schema
 
@@ -65,6 +66,7 @@ class StreamPosition:
     classes: tuple[Any, ...] = ()
     quarantined: Mapping[str, int] = field(default_factory=dict)  # reason -> rows before `tested_row`
     excluded: tuple[OffsetRange, ...] = ()
+    labelled_row: int = 0  # labels of rows with a smaller number have been handed out, for training or only for scores
 
     def to_state(self) -> Tree:
         return {
@@ -76,6 +78,7 @@ class StreamPosition:
             "classes": list(self.classes),
             "quarantined": dict(self.quarantined),
             "excluded": [[o.partition, o.start, o.stop] for o in self.excluded],
+            "labelled_row": self.labelled_row,
         }
 
     @classmethod
@@ -89,16 +92,24 @@ class StreamPosition:
 
 @dataclass(frozen=True, slots=True)
 class RoundBatch:
-    """One round of the stream: rows to predict, and rows whose labels have become visible by its end.
+    """One round of the stream: rows to predict, and rows to learn, whose labels have become visible by its end.
 
     With `stream.label_delay_rows: 0` the two are the same rows and share their arrays. `classes[code]` is the class as
-    the user wrote it; it knows only classes of labels that are visible.
+    the user wrote it; it knows only classes of labels that are visible. `labelled` are the rows whose labels have become
+    visible, without their features, where some of them are not to be learned yet; None: they are the train rows.
     """
 
     round: int
     test: Rows
     train: Rows
     classes: tuple[Any, ...]
+    labelled: Rows | None = None
+    read_at: float = 0.0  # seconds since 1970, UTC
+
+    @property
+    def labels(self) -> Rows:
+        """The rows whose labels have become visible."""
+        return self.train if self.labelled is None else self.labelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,7 @@ class RoundHeader:
     """What the supervisor needs of a round; the rows themselves stay in the object store.
 
     `train_spans` are the runs of offsets of the train rows, in their order; `read` and `quarantined` the offsets that
-    were read, and refused, since the round before.
+    were read, and refused, since the round before. `order` is what was obeyed in this round, None where there is no steering.
     """
 
     round: int
@@ -118,6 +129,9 @@ class RoundHeader:
     position: StreamPosition
     is_last: bool  # the stream is over and every label has been handed out
     arrived_at: float | None = None  # when the oldest of the train rows arrived: seconds since 1970, UTC
+    order: Order | None = None
+    labelled_rows: int = 0  # whose labels have become visible in this round
+    backlog_rows: int = 0  # labelled, and waiting to be learned
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +146,7 @@ class Work:
     trained: tuple[OffsetRange, ...]
     label_delay_rows: int
     replay_rows: int
+    learning_rate_factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

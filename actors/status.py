@@ -52,6 +52,19 @@ class DriftStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateStatus:
+    """When the model learns: by which policies, the updates made so far by each, labelled rows that wait for the next, why
+    nothing is learned now (`frozen`: broken_feed or frozen), and what learning rates are multiplied by.
+    """
+
+    policy: tuple[str, ...] = ("continuous",)
+    updates: Mapping[str, int] = field(default_factory=dict)
+    waiting_rows: int = 0
+    frozen: str | None = None
+    learning_rate_factor: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceStatus:
     """The gate: the e-value over so many labels, of what the phase waits for (`examining`: the shadow is better; `watching`:
     production is worse than what it replaced), and what it waits for in words.
@@ -120,6 +133,7 @@ class Snapshot:
     aliases: AliasStatus = field(default_factory=AliasStatus)
     head: int | None = None
     drift: DriftStatus = field(default_factory=DriftStatus)
+    update: UpdateStatus = field(default_factory=UpdateStatus)
     evidence: EvidenceStatus = field(default_factory=EvidenceStatus)
     regimes: RegimeStatus = field(default_factory=RegimeStatus)
     feedback: FeedbackStatus = field(default_factory=FeedbackStatus)

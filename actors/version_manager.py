@@ -25,7 +25,7 @@ from actors.learning.promotion import Aliases, PromotionConfig
 from actors.learning.retention import VersionsConfig, kept
 from actors.learning.state import LocalChange, ModelState
 from actors.learning.versioning import ContributionRecord, Outcome, RowCounts, VersionHistory, VersionRecord
-from actors.records import Receipt, RoundHeader
+from actors.records import Receipt, RoundHeader, StreamPosition
 from actors.release_desk import Blueprint, Moved, Place, Release, ReleaseDesk, ReplicaReport
 from actors.status import MetricFamily, Snapshot
 from actors.version_store import Manifest, VersionStore
@@ -129,19 +129,38 @@ class VersionManager:
         ]
         record = self._append(header, accepted) if any(change.rows for _, change in accepted) else None
         head = self._states[self._history.head]
-        seconds = self._clock() - started
-        commit = Commit(
+        return self._told(record, receipts, tuple(judged), self._clock() - started), head
+
+    def _told(
+        self,
+        record: VersionRecord | None,
+        receipts: tuple[Receipt, ...],
+        judgements: tuple[Judgement, ...],
+        seconds: float,
+    ) -> Commit:
+        head = self._states[self._history.head]
+        return Commit(
             version=head.version,
             rows=head.rows,
             record=record,
             receipts=receipts,
-            judgements=tuple(judged),
+            judgements=judgements,
             seconds=seconds,
             stop_requested=self._stop_requested,
             aliases=self._desk.aliases,
             kept=self._desk.kept,
         )
-        return commit, head
+
+    def mark(self, version: int, round_number: int, position: StreamPosition) -> tuple[Commit, ModelState]:
+        """The weights of the head, `version`, as a version further on in the stream: rows have been predicted and scored since
+        then, and none was learned. Raises LostPlaceError as `commit`.
+        """
+        self._check_place(version)
+        self._offsets = position.offsets
+        head = self._history.head
+        candidate = replace(self._states[head], version=head + 1)
+        record = self._add(candidate, round_number, (), position.offsets, None)
+        return self._told(record, (), (), 0.0), candidate
 
     def _check_place(self, version: int) -> None:
         if version > self._history.head:
@@ -168,20 +187,33 @@ class VersionManager:
             [Contribution(self._states[r.base_version], head - r.base_version, change) for r, change in accepted],
             self._shards,
         )
+        contributions = tuple(_record(receipt) for receipt, _ in accepted)
         candidate = replace(candidate, version=head + 1)
-        self._states[head + 1] = candidate
+        return self._add(candidate, header.round, contributions, header.position.offsets, header.arrived_at)
+
+    def _add(
+        self,
+        candidate: ModelState,
+        round_number: int,
+        contributions: tuple[ContributionRecord, ...],
+        offsets: Mapping[str, int],
+        arrived_at: float | None,
+    ) -> VersionRecord:
+        """Makes the candidate the head."""
+        head = self._history.head
+        self._states[candidate.version] = candidate
         record = VersionRecord(
-            version=head + 1,
+            version=candidate.version,
             parent=head,
-            round=header.round,
+            round=round_number,
             created_at=self._clock(),
             rows=candidate.rows,
-            contributions=tuple(_record(receipt) for receipt, _ in accepted),
-            offsets=header.position.offsets,
+            contributions=contributions,
+            offsets=offsets,
             digest=candidate.digest(),
         )
         self._history.commit(record)
-        self._desk.committed(candidate, header.arrived_at)
+        self._desk.committed(candidate, arrived_at)
         self._states.pop(head - self._config.max_staleness, None)
         return record
 

@@ -45,13 +45,18 @@ class Archivist:
     def __init__(self, config: PerennialConfig, system: System, mend: Callable[[Collection[str]], None]) -> None:
         self._config, self._system, self._mend = config, system, mend
         self.durable: Manifest | None = system.resumed.manifest if system.resumed else None
-        self.offsets: Mapping[str, int] = system.resumed.position.offsets if system.resumed else {}  # as of `durable`
+        self.position = system.resumed.position if system.resumed else StreamPosition()  # as of `durable`
         self.round = system.resumed.round if system.resumed else -1  # the last one in it
         self._writing: _Writing | None = None
         self._is_whole_needed = True
         self._last = time.monotonic()
         self._not_before = 0.0
         self.trigger = "time"  # what the next version is made durable for: rows, time, or the end of the run
+
+    @property
+    def offsets(self) -> Mapping[str, int]:
+        """The next to be learned, as of `durable`."""
+        return self.position.offsets
 
     def is_due(self, version: int, rows: int) -> bool:
         """Whether the head, `version`, is to be made durable now; `rows` it has learned."""
@@ -121,7 +126,7 @@ class Archivist:
         except LearningError as error:
             self._not_before = time.monotonic() + _RETRY_S
             raise LearningError(f"version {cut.version} has not become durable: {error}") from error
-        self.durable, self.offsets, self.round = manifest, cut.position.offsets, cut.round
+        self.durable, self.position, self.round = manifest, cut.position, cut.round
         self._is_whole_needed = not all(
             self._system.version_store.may_extend(manifest, part) for part in manifest.parts if part.startswith("replay-")
         )

@@ -22,6 +22,7 @@ from actors.learning.replay import ReplayConfig
 from actors.learning.retention import VersionsConfig
 from actors.learning.section import Section, setting
 from actors.learning.task import TaskConfig
+from actors.learning.update import UpdateConfig
 from actors.sources.config import StreamConfig
 from cluster.config_keys import Key, keys_of
 from cluster.config_problems import kind_of, problems_of
@@ -54,6 +55,7 @@ class PerennialConfig(Section):
     replay: ReplayConfig = setting(ReplayConfig, "Experience replay: remembered rows, learned again beside new ones.")
     consolidation: ConsolidationConfig = setting(ConsolidationConfig, "How the shards' contributions become one version.")
     drift: DriftConfig = setting(DriftConfig, "How a change of the stream is noticed, and what is done about it.")
+    update: UpdateConfig = setting(UpdateConfig, "When what has come is learned.")
     promotion: PromotionConfig = setting(PromotionConfig, "When production moves to another version.")
     versions: VersionsConfig = setting(VersionsConfig, "When versions are made durable, and which of them are kept.")
     serve: ServeConfig = setting(ServeConfig, "How predictions are served.")

@@ -11,6 +11,7 @@ from ray import ObjectRef
 from actors.durable import replay_part
 from actors.errors import LearningError
 from actors.learning.dealing import Slice, deal, offsets_of
+from actors.learning.order import Shrink
 from actors.records import RoundHeader, StreamPosition, Work
 from actors.version_store import Manifest
 from cluster.calls import ATTEMPTS, CALL_TIMEOUT_S, DEATHS, await_life, has_died, revived, value_of
@@ -20,6 +21,13 @@ from cluster.launch import System, drawers_of
 _REMEMBERED_ROUNDS = 2_000  # should storage refuse versions for long
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class StandingOrder:
+    """What is to be done with a round: the evaluator's answer, once it is there. It is asked again where somebody died."""
+
+    ref: ObjectRef
 
 
 @dataclass(slots=True)
@@ -60,14 +68,17 @@ class _Remembered:
     number: int
     batch: ObjectRef
     slices: tuple[tuple[Slice, ...], ...]  # by replay shard
+    shrink: Shrink | None
     samples: dict[int, ObjectRef | None] = field(default_factory=dict)
 
 
 class RoundFeed:
     """`take` gives the next round; the one after it is being read meanwhile. Rows never pass through here.
 
-    `saw` is told of a round that has offsets but no good rows. The rounds since the newest durable version are kept at hand
-    (references to them), so that a replay shard that dies becomes what it was.
+    `saw` is told of a round that has no rows to work on. `order` gives what the round that is asked for next is to obey, None
+    where learning is not steered; `first_order` is that of the first one. `mend_order` sees to it that an order is given where
+    somebody died over it. The rounds since the newest durable version are kept at hand (references to them), so that a replay
+    shard that dies becomes what it was.
     """
 
     def __init__(
@@ -75,10 +86,15 @@ class RoundFeed:
         config: PerennialConfig,
         system: System,
         tick: Callable[[], None],
-        saw: Callable[[RoundHeader], None],
+        saw: Callable[[RoundHeader, ObjectRef], None],
+        first_order: StandingOrder | None,
+        order: Callable[[], StandingOrder | None],
+        mend_order: Callable[[Exception], None],
     ) -> None:
         self._config, self._system, self._tick, self._saw = config, system, tick, saw
+        self._order, self._mend_order = order, mend_order
         self.is_over = False
+        self.backlog_rows = 0  # labelled, and waiting to be learned
         self.holdings = [ReplayHolding() for _ in system.replays]
         self._holding_refs: list[tuple[ObjectRef, ObjectRef]] = []
         self._remembered: deque[_Remembered] = deque(maxlen=_REMEMBERED_ROUNDS)
@@ -87,7 +103,8 @@ class RoundFeed:
         self._number = resumed.round + 1 if resumed else 0
         self._position = resumed.position if resumed else None
         self._drawn = dict(enumerate(system.samples))  # for the next round, by learner shard
-        self._next = self._request()
+        self._obeyed = first_order
+        self._next = self._request_again()
 
     @property
     def next_header(self) -> ObjectRef | None:
@@ -107,20 +124,26 @@ class RoundFeed:
         """The next round, as soon as there is one; None where there was nothing new in it."""
         batch, header = self._fetch()
         self._note_holdings()
-        self._position, self.is_over = header.position, header.is_last
+        self._position, self.is_over, self.backlog_rows = header.position, header.is_last, header.backlog_rows
         self._number += 1
         if not header.is_last:
             self._next = self._request()
         if not header.test_rows and not header.train_rows:
-            if header.read:
-                self._saw(header)
+            self._saw(header, batch)
             return None
         assignments = self._deal(header, batch)
         self._remember(header, batch)
         return DealtRound(header, batch, assignments)
 
     def _request(self) -> tuple[ObjectRef, ObjectRef]:
-        refs: list[ObjectRef] = self._system.ingestor.handle.next_round.options(num_returns=2).remote(self._number)
+        self._obeyed = self._order()
+        return self._request_again()
+
+    def _request_again(self) -> tuple[ObjectRef, ObjectRef]:
+        next_round = self._system.ingestor.handle.next_round.options(num_returns=2)
+        self._obeyed_ref = self._obeyed.ref if self._obeyed else None
+        order = () if self._obeyed_ref is None else (self._obeyed_ref,)
+        refs: list[ObjectRef] = next_round.remote(self._number, *order)
         return refs[0], refs[1]
 
     def _fetch(self) -> tuple[ObjectRef, RoundHeader]:
@@ -130,12 +153,17 @@ class RoundFeed:
                 header: RoundHeader = value_of(header_ref, CALL_TIMEOUT_S + self._config.learners.round_wait_s)
                 return batch, header
             except DEATHS as error:
+                if self._obeyed is not None and has_died(self._obeyed_ref):
+                    if self._obeyed.ref is self._obeyed_ref:  # nobody has asked for it again yet
+                        self._mend_order(error)
+                    self._next = self._request_again()
+                    continue
                 logger.warning("the ingestor died (%s); started again, it goes on from its last position", error)
                 if self._position is not None:
                     revived(self._system.ingestor, self._tick, "resume", self._position, self._number)
                 else:
                     await_life(self._system.ingestor, self._tick)
-                self._next = self._request()
+                self._next = self._request_again()
         raise LearningError(f"the ingestor died {ATTEMPTS} times in a row; Ray's logs tell why")
 
     def _deal(self, header: RoundHeader, batch: ObjectRef) -> tuple[Assignment, ...]:
@@ -155,6 +183,7 @@ class RoundFeed:
                 trained=offsets_of(train, header.train_spans),
                 label_delay_rows=self._config.stream.label_delay_rows,
                 replay_rows=round(self._config.replay.ratio * sum(stop - start for start, stop in train)),
+                learning_rate_factor=header.order.learning_rate_factor if header.order else 1.0,
             )
             assignments.append(Assignment(work, header, batch, self._drawn.get(shard)))
         return tuple(assignments)
@@ -168,7 +197,8 @@ class RoundFeed:
         if not replays:
             return
         dealt = deal(header.train_rows, len(replays), self._config.learners.micro_batch_rows)
-        round_ = _Remembered(header.round, batch, tuple(map(tuple, dealt)))
+        shrink = header.order.shrink if header.order else None
+        round_ = _Remembered(header.round, batch, tuple(map(tuple, dealt)), shrink)
         self._remembered.append(round_)
         self._holding_refs = [self._add(at, round_) for at in range(len(replays))]
         self._drawn = round_.samples
@@ -177,7 +207,7 @@ class RoundFeed:
         rows = math.ceil(self._config.replay.ratio * self._config.learners.for_model(self._config.model.kind).rows_per_round)
         drawers = drawers_of(at, len(self._system.replays), len(self._system.learners), round_.number)
         add = self._system.replays[at].handle.add.options(num_returns=len(drawers) + 2)
-        *samples, held, nbytes = add.remote(round_.batch, round_.slices[at], (rows,) * len(drawers))
+        *samples, held, nbytes = add.remote(round_.batch, round_.slices[at], (rows,) * len(drawers), round_.shrink)
         round_.samples.update(zip(drawers, samples, strict=True))
         return held, nbytes
 

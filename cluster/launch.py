@@ -9,7 +9,7 @@ their own, so that several systems share a cluster. They are not detached: when 
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,11 @@ from actors.ingestor import Ingestor
 from actors.initial_weights import initial_weights
 from actors.label_joiner import LabelJoiner
 from actors.learner_shard import LearnerShard
+from actors.learning.drift.actions import ShrinkMemoryConfig
+from actors.learning.order import Order
 from actors.learning.schema import Schema
 from actors.learning.state import ModelState
+from actors.learning.steering import is_steered
 from actors.learning.versioning import VersionHistory
 from actors.release_desk import ARCHIVE_GROUP, WAITING_GROUP, Blueprint
 from actors.replay_shard import ReplayShard
@@ -81,6 +84,7 @@ class System:
     resumed: Resumed | None = None
     samples: list[ObjectRef | None] = field(default_factory=list)  # by learner shard, drawn before the run went on
     learning: list[Member] = field(init=False)  # all but the label joiner, which serving needs, too
+    orders: Sequence[Order] = ()  # the last ones, where learning is steered
     members: list[Member] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -153,9 +157,10 @@ class Launcher:
         )
 
     def replay(self, shard: int) -> Member:
-        return self._spawn(
-            ReplayShard, f"replay-{shard}", "replay", (self._config.replay, shard, self._config.seed), max_restarts=-1
-        )
+        c = self._config
+        recent_rows = max((action.rows for action in c.drift.actions if isinstance(action, ShrinkMemoryConfig)), default=0)
+        arguments = (c.replay, shard, c.seed, recent_rows)
+        return self._spawn(ReplayShard, f"replay-{shard}", "replay", arguments, max_restarts=-1)
 
     def version_manager(self, blueprint: Blueprint) -> Member:
         c = self._config
@@ -174,7 +179,7 @@ class Launcher:
     def evaluator(self, blueprint: Blueprint, predictions: Path | None) -> Member:
         c = self._config
         path = str(predictions.absolute()) if predictions else None
-        arguments = (c.task, c.drift, blueprint.schema.label_type, path, (blueprint, c.promotion))
+        arguments = (c.task, c.drift, blueprint.schema.label_type, path, (blueprint, c.promotion), c.update)
         return self._spawn(Evaluator, "evaluator", "evaluator", arguments, on_this_node=True, max_restarts=-1)
 
     def launch(self, predictions: Path | None, label_joiner: Member | None, resumed: Resumed | None) -> System:
@@ -225,6 +230,8 @@ class Launcher:
                     system.samples[shard] = ray.put(sample)
         for ref in begun:
             value_of(ref, START_TIMEOUT_S)
+        if is_steered(self._config.drift, self._config.update):
+            system.orders = value_of(system.evaluator.handle.orders.remote(), START_TIMEOUT_S)
 
     def _spawn(
         self,

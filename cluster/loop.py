@@ -23,13 +23,14 @@ from actors.learning.gate.gate import Decision, Verdict
 from actors.learning.gate.measurements import Measurements
 from actors.learning.lineage import OffsetRange, OffsetSet
 from actors.learning.promotion import Aliases, PromotionPolicy
+from actors.learning.steering import is_steered
 from actors.learning.versioning import Outcome, VersionHistory
 from actors.records import RoundHeader, StreamPosition
 from actors.version_manager import Commit
 from cluster.archivist import Archivist
 from cluster.calls import ATTEMPTS, DEATHS, SLICE_S, await_life, has_died, is_ready, revived, value_of
 from cluster.config import PerennialConfig
-from cluster.feed import Assignment, RoundFeed
+from cluster.feed import Assignment, RoundFeed, StandingOrder
 from cluster.launch import System
 
 logger = logging.getLogger(__name__)
@@ -44,9 +45,11 @@ class _Observed:
     """What the evaluator was given, from a round on, as a call of its own; and its answer."""
 
     round: int
-    method: str  # observe: the labels of a round, or None, and predictions; compare: versions; recall: the head; measure
+    # observe or steer: the labels of a round, or None, and predictions; compare: versions; recall: the head; measure
+    method: str
     arguments: list[Any]
-    answer: ObjectRef
+    order: StandingOrder | None = None  # for the rounds to come, where learning is steered
+    answer: ObjectRef = field(init=False)
 
 
 @dataclass(slots=True)
@@ -60,6 +63,7 @@ class _Flight:
     head: ObjectRef | None = None
     commit: ObjectRef | None = None
     observation: _Observed | None = None
+    order: StandingOrder | None = None
     batch: ObjectRef | None = None  # whose labels the evaluator has not seen yet
     attempts: int = 0
     is_recalled: bool = False  # its head is scored on past regimes
@@ -101,12 +105,17 @@ class LearningLoop:
     _regretted: Decision | None = None  # the last rollback of the gate
     _observed: deque[_Observed] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_OBSERVATIONS))  # not durable yet
     _observed_round: int = -1
+    _steers: bool = field(init=False)
+    _standing: StandingOrder | None = None  # of the newest round that the evaluator was given
+    _quiet: _Observed | None = None  # the last round without rows that it was given
     _watched_since: float = 0.0
     archivist: Archivist = field(init=False)
     _rows: int = 0  # learned by the head
 
     def __post_init__(self) -> None:
-        self.feed = RoundFeed(self.config, self.system, self.tick, self._saw)
+        self._steers = is_steered(self.config.drift, self.config.update)
+        first, self._standing = self._orders_before()
+        self.feed = RoundFeed(self.config, self.system, self.tick, self._saw, first, lambda: self._standing, self._mend_order)
         self.archivist = Archivist(self.config, self.system, self._mend_parts)
         self._head = self.system.head
         self._history = VersionHistory(self.config.consolidation.max_staleness)
@@ -139,6 +148,9 @@ class LearningLoop:
         """Makes the head durable, and waits for it. Raises LearningError where it cannot be."""
         for _ in range(ATTEMPTS):
             self.archivist.finish()
+            place = self.feed.place
+            if place and self._steers and 0 < self.version == self._known and place[1] != self.archivist.position:
+                self._mark(*place)
             if not self._is_cut_open:
                 return
             self.archivist.trigger = "end"
@@ -155,8 +167,12 @@ class LearningLoop:
     @property
     def _is_cut_open(self) -> bool:
         """Whether there is a head that is not durable, and nothing on its way into the next one."""
-        known = self.archivist.durable.version if self.archivist.durable else 0
-        return self.version > known and not (self._flights or self._leftovers or self._queue or self._learning)
+        return self.version > self._known and not (self._flights or self._leftovers or self._queue or self._learning)
+
+    @property
+    def _known(self) -> int:
+        """The newest durable version."""
+        return self.archivist.durable.version if self.archivist.durable else 0
 
     def _cut(self) -> None:
         place, seen = self.feed.place, self.observation
@@ -164,6 +180,21 @@ class LearningLoop:
         scores = {"metric": seen.metric, "recent": seen.recent, "overall": seen.overall} if seen else None
         head = self._kept[self.version]
         self.archivist.commit(self.version, self._rows, head, place, self._history, self.aliases, scores)
+
+    def _mark(self, round_number: int, position: StreamPosition) -> None:
+        """A version for what has been predicted, scored and kept waiting since the last one, with its weights."""
+        for _ in range(ATTEMPTS):
+            mark = self.system.version_manager.handle.mark.options(num_returns=2)
+            commit_ref, head = mark.remote(self.version, round_number, position)
+            try:
+                commit: Commit = value_of(commit_ref)
+            except DEATHS:
+                self._ensure_version_manager()
+                continue
+            self._head = head
+            self._note_version(commit, head)
+            return
+        raise LearningError(f"the version manager died {ATTEMPTS} times in a row; Ray's logs tell why")
 
     # --- sync: a round of all shards becomes one version
 
@@ -208,7 +239,8 @@ class LearningLoop:
                 self._send(a, a.work.shard, a.base or flight.base)
         flight.commit, flight.head = self._commit_of(flight.header, flight.assignments)
         self._head = flight.head
-        flight.observation = self._observe(flight.header, flight.batch, flight.assignments)
+        flight.observation = self._observe(flight.header, flight.batch, flight.assignments, flight.order)
+        flight.order = flight.observation.order
         flight.is_recalled |= self._is_recall_due(flight.header.position)
         if flight.is_recalled:
             self._tell_evaluator(flight.header.round, "recall", [flight.head])
@@ -350,6 +382,9 @@ class LearningLoop:
     def _note(self, header: RoundHeader, commit: Commit, head: ObjectRef | None) -> None:
         assert head is not None
         self._history.saw(header.read, header.quarantined)
+        self._note_version(commit, head)
+
+    def _note_version(self, commit: Commit, head: ObjectRef) -> None:
         if commit.record is not None:
             self._history.commit(commit.record)
         self.version, self._rows = max(self.version, commit.version), commit.rows
@@ -362,9 +397,26 @@ class LearningLoop:
         self._kept = {version: ref for version, ref in self._kept.items() if version in {*commit.kept, commit.version}}
         self.take_aliases(commit.version, commit.aliases)
 
-    def _saw(self, header: RoundHeader) -> None:
-        self._history.saw(header.read, header.quarantined)
-        self.system.version_manager.handle.saw.remote(header)
+    def _saw(self, header: RoundHeader, batch: ObjectRef) -> None:
+        """A round without rows to work on. Time goes by in it, and what it has set aside is settled."""
+        if header.read or header.quarantined:
+            self._history.saw(header.read, header.quarantined)
+            self.system.version_manager.handle.saw.remote(header)
+        if self._steers and header.labelled_rows:
+            self._observations.append(self._tell_evaluator(header.round, "steer", [batch]))
+            self._standing = self._observations[-1].order
+        elif self._steers:
+            self._quiet = self._asked(_Observed(header.round, "steer", [batch]))
+            self._standing = self._quiet.order
+
+    def _orders_before(self) -> tuple[StandingOrder | None, StandingOrder | None]:
+        """For the first round of this run, and the next, as what went before it has decided."""
+        if not self._steers:
+            return None, None
+        number = self.system.resumed.round + 1 if self.system.resumed else 0
+        orders = self.system.orders
+        first = next((order for order in reversed(orders) if order.round <= number - 2), orders[0])
+        return StandingOrder(ray.put(first)), StandingOrder(ray.put(orders[-1]))
 
     def take_aliases(self, head: int, aliases: Aliases) -> bool:
         """False where the version manager, with `head`, knows nothing of what was: it has been started again, and is told."""
@@ -420,15 +472,36 @@ class LearningLoop:
         refs: list[ObjectRef] = commit.remote(header, *(a.receipt for a in assignments), *(a.change for a in assignments))
         return refs[0], refs[1]
 
-    def _observe(self, header: RoundHeader, batch: ObjectRef | None, assignments: Sequence[Assignment]) -> _Observed:
-        """Predictions for the evaluator, with the labels of a round the first time that it comes."""
+    def _observe(
+        self,
+        header: RoundHeader,
+        batch: ObjectRef | None,
+        assignments: Sequence[Assignment],
+        order: StandingOrder | None = None,
+    ) -> _Observed:
+        """Predictions for the evaluator, with the labels of a round the first time that it comes; `order` if it had one."""
         predictions = [a.predictions for a in assignments if a.work.test_slices and a.predictions is not None]
-        return self._tell_evaluator(header.round, "observe", [batch, *predictions])
+        observed = self._tell_evaluator(header.round, "steer" if self._steers else "observe", [batch, *predictions], order)
+        self._standing = observed.order
+        return observed
 
-    def _tell_evaluator(self, round_number: int, method: str, arguments: list[Any]) -> _Observed:
-        answer = getattr(self.system.evaluator.handle, method).remote(*arguments)
-        observed = _Observed(round_number, method, arguments, answer)
+    def _tell_evaluator(
+        self, round_number: int, method: str, arguments: list[Any], order: StandingOrder | None = None
+    ) -> _Observed:
+        observed = self._asked(_Observed(round_number, method, arguments, order))
         self._observed.append(observed)
+        return observed
+
+    def _asked(self, observed: _Observed) -> _Observed:
+        """Asks the evaluator, the first time or again."""
+        call = getattr(self.system.evaluator.handle, observed.method)
+        if observed.method != "steer":
+            observed.answer = call.remote(*observed.arguments)
+            return observed
+        observed.answer, ref = call.options(num_returns=2).remote(*observed.arguments)
+        if observed.order is None:
+            observed.order = StandingOrder(ref)
+        observed.order.ref = ref
         return observed
 
     def _tell_pair(self) -> None:
@@ -478,7 +551,16 @@ class LearningLoop:
         state = None if durable is None else self.system.version_store.load(durable, EVALUATOR)[0]
         revived(evaluator, self.tick, "begin", state)
         for observed in ([self._compared] if self._compared else []) + list(self._observed):
-            observed.answer = getattr(evaluator.handle, observed.method).remote(*observed.arguments)
+            self._asked(observed)
+        if self._quiet is not None and self._quiet.order is self._standing:
+            self._asked(self._quiet)
+
+    def _mend_order(self, error: Exception) -> None:
+        """Somebody died under the round that the order follows from: a learner, or the evaluator."""
+        if self._flights and has_died(self._flights[0].commit):
+            self._recover(error)
+        else:
+            self._mend_evaluator(error)
 
     def _learn_stale_again(self, assignments: Sequence[Assignment], commit: Commit) -> None:
         """Rows of a contribution that came too late have been predicted; they are learned from the present head."""

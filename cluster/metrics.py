@@ -21,6 +21,7 @@ _COUNTERS = {
     "perennial_rows": ("Rows of the stream by stage: read, tested, trained, replayed.", ("stage",)),
     "perennial_versions": ("Contributions by outcome, and moves of production by hand.", ("outcome",)),
     "perennial_drift_events": ("Alarms of drift detectors.", ("detector", "signal")),
+    "perennial_updates": ("Updates of the model, by the update policy that asked for them.", ("policy",)),
     "perennial_rounds": ("Rounds by stage, to divide the seconds spent by.", ("stage",)),
     "perennial_round_seconds_spent": ("Exact sum of the seconds of rounds by stage.", ("stage",)),
     "perennial_actor_restarts": ("Times that an actor was started again.", ("actor",)),
@@ -47,6 +48,8 @@ _GAUGES = {
     "perennial_replica_latency_ms": ("95th percentile of a request's own time in a replica, by role.", ("version_role",)),
     "perennial_prequential_score": ("Prequential score over the last 1,000 rows.", ("metric", "version_role")),
     "perennial_version": ("Number of the version that an alias names; `head` is the newest.", ("alias",)),
+    "perennial_backlog_rows": ("Labelled rows that wait to be learned.", ()),
+    "perennial_learning_frozen": ("1 while a drift action or a broken feed keeps the model from learning, else 0.", ()),
     "perennial_replay_rows": ("Rows in a replay shard.", ("shard",)),
     "perennial_replay_bytes": ("Bytes of a replay shard's memory.", ("shard",)),
 }

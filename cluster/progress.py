@@ -171,6 +171,13 @@ def _facts(snapshot: Snapshot, scores: Sequence[float]) -> Table:
         if past.forgetting is not None:
             told += f": {_version(past.version)} lies {past.forgetting:.4f} below the best on them"
         table.add_row("regimes", Text(told))
+    update = snapshot.update
+    if update.frozen or update.waiting_rows or update.updates:
+        made = sum(update.updates.values())
+        words = [f"{made:,} updates ({', '.join(update.policy)})"] if update.updates else []
+        words += [f"{update.waiting_rows:,} rows wait"] if update.waiting_rows else []
+        words += [f"nothing is learned: {update.frozen.replace('_', ' ')}"] if update.frozen else []
+        table.add_row("learning", Text(", ".join(words), style="yellow" if update.frozen else ""))
     return table
 
 

@@ -12,8 +12,10 @@ from rich.console import Console
 from actors.catalogue import Document
 from actors.durable import RUN, Resumed
 from actors.errors import ConfigError, UnknownVersionError
+from actors.learning.drift.actions import FreezeConfig
 from actors.learning.lineage import OffsetRange, OffsetSet
 from actors.learning.promotion import PromotionPolicy
+from actors.learning.update import UpdateConfig
 from actors.storage import shown
 from actors.version_store import VersionStore
 from cluster.branch import branched, newest_without
@@ -85,11 +87,16 @@ def _check_learned(newest: Resumed, unwanted: OffsetRange, storage: str) -> None
 
 
 def _undisturbed(config: PerennialConfig) -> PerennialConfig:
-    """As fast as it goes, and without anybody judging: production has learned these rows, which is no fair comparison."""
+    """As fast as it goes, every row as it comes, and without anybody judging: production has learned these rows, which is no
+    fair comparison. A feed that breaks is kept out of it again.
+    """
     synthetic = config.stream.synthetic.model_copy(update={"rate_rows_per_s": None})
     promotion = config.promotion.model_copy(update={"policy": PromotionPolicy.MANUAL})
     stream = config.stream.model_copy(update={"synthetic": synthetic})
-    return config.model_copy(update={"stream": stream, "promotion": promotion})
+    actions = tuple(action for action in config.drift.actions if not isinstance(action, FreezeConfig))
+    drift = config.drift.model_copy(update={"actions": actions})
+    changes = {"stream": stream, "promotion": promotion, "drift": drift, "update": UpdateConfig()}
+    return config.model_copy(update=changes)
 
 
 def _until(offsets: Mapping[str, int], excluded: tuple[OffsetRange, ...]) -> dict[str, int]:

@@ -18,6 +18,7 @@ from actors.learning.regime_memory import RegimeStatus
 from actors.learning.versioning import Outcome, RowCounts
 from actors.release_desk import WAITING_GROUP
 from actors.sources.journal_source import PARTITION as FEEDBACK
+from actors.sources.source import BadRowReason
 from actors.status import (
     ActorHealth,
     AliasStatus,
@@ -27,6 +28,7 @@ from actors.status import (
     RunState,
     Snapshot,
     StreamStatus,
+    UpdateStatus,
 )
 from actors.storage import shown
 from actors.version_manager import DeskNews
@@ -100,6 +102,7 @@ class Supervisor:
         self._offsets: dict[str, int] = {}
         self._read = 0
         self._last_alarm: tuple[int, str] | None = None
+        self._updates: dict[str, int] = {}
         self._seen_observation: Observation | None = None
         self._shards = [_ShardTotals() for _ in system.learners]
         self._throughput, self._versions = Curve(), Curve()
@@ -118,7 +121,7 @@ class Supervisor:
             self._read, self._tested, self._trained = position.tested_row, position.tested_row, resumed.states[-1].rows
             self._quarantined_by_reason = dict(position.quarantined)
             self._quarantined = sum(position.quarantined.values())
-            self._tested -= self._quarantined
+            self._tested -= sum(n for why, n in position.quarantined.items() if not BadRowReason(why).was_predicted)
             self._offsets = dict(position.offsets)
             self._recent_rows[0] = (self._started, self._tested)
 
@@ -219,6 +222,7 @@ class Supervisor:
             },
             "drift": summary["drift"],
             "regimes": summary["regimes"],
+            "update": {"policy": self._policies(), "updates": summary["updates"], "waiting_rows": self._loop.feed.backlog_rows},
             "learners": [
                 {"shard": shard, "rows": t.rows, "replayed_rows": t.replayed, "busy_fraction": min(1.0, t.busy_s / busy_s)}
                 for shard, t in enumerate(self._shards)
@@ -255,6 +259,7 @@ class Supervisor:
         self._quarantined_by_reason = dict(position.quarantined)
         self._read, self._trained, self._quarantined = read, done.commit.rows, sum(position.quarantined.values())
         self._offsets = dict(position.offsets)
+        m.set("perennial_backlog_rows", self._loop.feed.backlog_rows)
         for judgement in done.commit.judgements:
             m.count("perennial_versions", 1, str(judgement.outcome))
             self._refused += judgement.outcome is Outcome.REFUSED
@@ -276,10 +281,17 @@ class Supervisor:
             return
         self._seen_observation = seen
         for alarm in seen.alarms:
-            self._metrics.count("perennial_drift_events", 1, alarm.detector, str(alarm.signal))
-            self._tell("drift", {"row": alarm.row, "detector": alarm.detector, "signal": str(alarm.signal)})
-            self._drift_events += 1
-            self._last_alarm = (alarm.row, alarm.detector)
+            about = {"row": alarm.row, "detector": alarm.detector, "signal": str(alarm.signal), "action": alarm.action}
+            self._tell("drift", {**about, "phase": str(alarm.phase), "evidence": dict(alarm.evidence)})
+            if alarm.is_alarm:
+                self._metrics.count("perennial_drift_events", 1, alarm.detector, str(alarm.signal))
+                self._drift_events += 1
+                self._last_alarm = (alarm.row, alarm.detector)
+        if seen.steered is not None:
+            for policy, updates in seen.steered.updates.items():
+                self._metrics.count("perennial_updates", updates - self._updates.get(policy, 0), policy)
+            self._updates = dict(seen.steered.updates)
+            self._metrics.set("perennial_learning_frozen", float(seen.steered.frozen is not None))
         if seen.alarms:
             self._send_events()
         if seen.recent is not None:
@@ -370,6 +382,17 @@ class Supervisor:
     def _actors(self) -> tuple[ActorHealth, ...]:
         return (*self._health.actors(), *self._serving.actors())
 
+    def _policies(self) -> list[str]:
+        return [policy.kind for policy in self._config.update.policy]
+
+    def _update_status(self) -> UpdateStatus:
+        steered = self._seen_observation.steered if self._seen_observation else None
+        if steered is None:
+            return UpdateStatus(tuple(self._policies()))
+        return UpdateStatus(
+            tuple(self._policies()), steered.updates, self._loop.feed.backlog_rows, steered.frozen, steered.learning_rate_factor
+        )
+
     def _snapshot(self, now: float) -> Snapshot:
         then, rows = next(((t, r) for t, r in self._recent_rows if t >= now - 10.0), self._recent_rows[-1])
         seen = self._seen_observation
@@ -390,6 +413,7 @@ class Supervisor:
             aliases=AliasStatus(**self._loop.aliases.names()),
             head=self._loop.version,
             drift=DriftStatus(self._drift_events, *(self._last_alarm or (None, None))),
+            update=self._update_status(),
             evidence=EvidenceStatus.of(seen.evidence if seen else None),
             regimes=seen.regimes if seen else RegimeStatus(),
             feedback=self._serving.feedback,

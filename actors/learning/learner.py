@@ -43,6 +43,7 @@ class LocalRound:
     label_delay_rows: int
     replay_x_ND: np.ndarray | None = None
     replay_y_N: np.ndarray | None = None
+    learning_rate_factor: float = 1.0
 
 
 class Learner:
@@ -76,6 +77,7 @@ class Learner:
             device=device,
         )
         self._optimizer: torch.optim.Optimizer | None = None
+        self._learning_rate_factor = 1.0
         self.load(ModelState.empty(inputs, 1 if self._is_regression else 0))
 
     # --- versions
@@ -134,6 +136,7 @@ class Learner:
     def round(self, work: LocalRound) -> Answer:
         """Predicts every test row before its label has touched anything, and learns the train rows in their order."""
         answers: list[Answer] = []
+        self._set_learning_rates(work.learning_rate_factor)
         replay = self._replay_shares(work)
         trained = 0
         for at, (start, stop) in enumerate(work.test_slices):
@@ -251,11 +254,18 @@ class Learner:
 
     def _start_optimizer(self, moments: Mapping[str, np.ndarray]) -> None:
         self._optimizer = make_optimizer(self._optimizer_config, [self._network.flat])
+        self._set_learning_rates(self._learning_rate_factor)
         if moments:
             self._optimizer.state[self._network.flat] = {
                 name: torch.from_numpy(np.array(value)).to(self._device if value.ndim else "cpu")
                 for name, value in moments.items()
             }
+
+    def _set_learning_rates(self, factor: float) -> None:
+        """`factor` times those of the configuration, until it is called again."""
+        self._learning_rate_factor = factor
+        for group in self._optimizer.param_groups if self._optimizer else ():
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
     def _optimizer_state(self) -> dict[str, np.ndarray]:
         if self._optimizer is None:

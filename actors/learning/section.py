@@ -19,3 +19,12 @@ def setting(default: Any, description: str, *, unit: str | None = None, **bounds
         factory = default if callable(default) else lambda: type(default)(default)
         return Field(default_factory=factory, description=description, json_schema_extra=extra, **bounds)
     return Field(default, description=description, json_schema_extra=extra, **bounds)
+
+
+def kinds_alone(items: Any) -> Any:
+    """`adwin` and `[adwin, ddm]` are short for lists of `{kind: adwin}` and so on."""
+    if isinstance(items, str):
+        items = [items]
+    if isinstance(items, (list, tuple)):
+        return [{"kind": item} if isinstance(item, str) else item for item in items]
+    return items

@@ -20,6 +20,13 @@ class BadRowReason(StrEnum):
     MISSING_LABEL = "missing_label"
     UNKNOWN_CLASS = "unknown_class"  # task.classes is a list and the label is not in it
     EXCLUDED = "excluded"  # `perennial revert` has taken it out of what is learned
+    BROKEN_FEED = "broken_feed"  # predicted, but not learned: the inputs looked as if the feed were broken
+    FROZEN = "frozen"  # predicted, but not learned: it came while learning was frozen (drift.actions)
+
+    @property
+    def was_predicted(self) -> bool:
+        """Whether the row was good, and has been predicted before it was set aside."""
+        return self in (BadRowReason.BROKEN_FEED, BadRowReason.FROZEN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from actors import prediction_join
 from actors.errors import LearningError, LostPlaceError
-from actors.evaluator import Alarm, Evaluator
+from actors.evaluator import Evaluator
 from actors.learning.drift.adwin import Adwin, AdwinConfig
+from actors.learning.drift.alarm import Alarm
 from actors.learning.drift.config import DriftConfig
 from actors.learning.drift.signal import Signal
 from actors.learning.gate.measurements import Measurements
@@ -23,6 +24,7 @@ from actors.learning.running_stats import RunningStats
 from actors.learning.schema import Column, ColumnKind, LabelType, Schema
 from actors.learning.state import ModelState, layout_of
 from actors.learning.task import TaskConfig, TaskKind
+from actors.learning.update import UpdateConfig
 from actors.records import Predictions, RoundBatch, Rows
 from actors.release_desk import Blueprint
 
@@ -52,8 +54,9 @@ def estimated(row_N, value_N, shard=0, version=1) -> Predictions:
     return Predictions(shard, version, np.asarray(row_N), None, None, np.asarray(value_N, dtype=np.float32))
 
 
-def evaluator(path=None, task=None, label_type=LabelType.STRING, drift=None) -> Evaluator:
-    e = Evaluator(task or TaskConfig(), drift or DriftConfig(), label_type, None if path is None else str(path))
+def evaluator(path=None, task=None, label_type=LabelType.STRING, drift=None, update=None) -> Evaluator:
+    where = None if path is None else str(path)
+    e = Evaluator(task or TaskConfig(), drift or DriftConfig(), label_type, where, update=update)
     e.begin()
     return e
 
@@ -100,13 +103,13 @@ def test_shards_are_scored_together_in_row_order():
 def test_an_alarm_names_the_row_of_the_stream_the_detector_and_what_it_watched():
     row_N = 5000 + 3 * np.arange(1000)
     error_N = np.repeat([0, 1], 500)
-    e = evaluator(drift=DriftConfig(detectors=["window_mean", "ddm"]))
+    e = evaluator(drift=DriftConfig(detectors=["window_mean", {"kind": "ddm", "warm_up_rows": 30}]))
     seen = e.observe(batch(row_N, np.zeros(1000, dtype=np.int64)), classified(row_N, error_N))
     assert seen.alarms[:2] == (
         Alarm(5000 + 3 * 500, "ddm", Signal.ERROR),
         Alarm(5000 + 3 * 505, "window_mean", Signal.SCORE),
     )
-    assert e.summary()["drift"][0] == {"row": 6500, "detector": "ddm", "signal": "error", "action": "none"}
+    assert e.summary()["drift"][0] == {"row": 6500, "detector": "ddm", "signal": "error", "action": "alert"}
 
 
 def test_only_the_first_prediction_of_a_row_counts_even_after_its_label_came():
@@ -343,3 +346,98 @@ def test_a_shadow_whose_replicas_are_slow_waits():
     assert seen.decisions == () and any("it takes 8.0 ms, production 2.0 ms" in why for why in seen.evidence["reasons"])
     e.measure(Measurements(3, 2.0, 3.0))
     assert [d.candidate for d in live(e, 200, 300, sign=-1, hit=True).decisions] == [3]
+# --- alarms before labels arrive, and what follows from alarms
+
+
+def inputs(row_N, x_ND) -> RoundBatch:
+    """A round of rows to predict, without any label."""
+    return RoundBatch(
+        0, Rows(np.asarray(row_N), x_ND.astype(np.float32), None), rows([], np.zeros(0, np.int64)), ("cat", "dog")
+    )
+
+
+def test_input_drift_alarms_while_no_label_has_come():
+    rng = np.random.default_rng(0)
+    e = evaluator(drift=DriftConfig(detectors=["ks_input", "psi_input", "adwin"]))
+    seen = []
+    for number in range(20):
+        x_ND = rng.normal(2.0 if number >= 15 else 0.0, 1.0, (100, 3))
+        seen += e.observe(inputs(np.arange(number * 100, number * 100 + 100), x_ND)).alarms
+    assert {alarm.detector for alarm in seen} == {"ks_input", "psi_input"}
+    assert all(1500 <= alarm.row < 1700 and alarm.signal is Signal.INPUTS for alarm in seen)
+    assert e.summary()["rows"]["scored"] == 0
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        {"kind": "adwin"},
+        {"kind": "page_hinkley", "direction": "up"},
+        {"kind": "ddm"},
+        {"kind": "window_mean", "threshold": "auto", "window_rows": 400},
+        {"kind": "ks_input"},
+    ],
+    ids=lambda detector: detector["kind"],
+)
+def test_a_model_that_becomes_unsure_alarms_while_no_label_has_come(detector):
+    drift = DriftConfig(detectors=[detector | {"signal": "predictions"}])
+    e = evaluator(drift=drift)
+    row_N = np.arange(6000)
+    code_N = np.random.default_rng(1).integers(0, 2, 6000)
+    sure = classified(row_N, code_N)
+    probability_NK = sure.probability_NK.copy()
+    probability_NK[4000:] = 0.5
+    seen = e.observe(batch(), Predictions(0, 1, row_N, code_N, probability_NK, None))
+    assert seen.alarms and all(4000 <= alarm.row < 5000 for alarm in seen.alarms)
+    assert {alarm.signal for alarm in seen.alarms} == {Signal.PREDICTIONS}
+    again = evaluator(drift=drift)
+    back = again.observe(batch(), Predictions(0, 1, row_N, code_N, probability_NK[::-1].copy(), None))
+    assert detector["kind"] == "ks_input" or not back.alarms, "a model that becomes sure is no reason for alarm"
+
+
+def test_estimates_that_wander_off_alarm_while_no_label_has_come():
+    e = evaluator(task=REGRESSION, drift=DriftConfig(detectors=[{"kind": "adwin", "signal": "predictions"}]))
+    value_N = np.random.default_rng(2).normal(50.0, 5.0, 3000) + np.repeat([0.0, 10.0], 1500)
+    seen = e.observe(batch(), estimated(np.arange(3000), value_N))
+    assert seen.alarms and all(1500 <= alarm.row < 1700 for alarm in seen.alarms)
+
+
+def test_the_loss_alarms_where_a_model_is_as_often_right_but_less_sure():
+    e = evaluator(drift=DriftConfig(detectors=["adwin", {"kind": "adwin", "signal": "loss"}]))
+    row_N, label_N = np.arange(4000), np.zeros(4000, np.int64)
+    probability_NK = np.full((4000, 2), 0.5, np.float32)
+    probability_NK[:2000] = [0.99, 0.01]
+    seen = e.observe(batch(row_N, label_N), Predictions(0, 1, row_N, label_N, probability_NK, None))
+    assert {alarm.signal for alarm in seen.alarms} == {Signal.LOSS} and seen.overall == 1.0
+
+
+def test_what_was_done_about_an_alarm_is_in_the_report_and_the_order():
+    e = evaluator(drift=DriftConfig(actions=["boost"]), update=UpdateConfig(policy=["on_drift"], warm_up_rows=100))
+    row_N = np.arange(1000)
+    seen, order = e.steer(batch(row_N, np.zeros(1000, np.int64), row_N), classified(row_N, np.repeat([0, 1], 500)))
+    assert e.summary()["drift"][0]["action"] == "boost+update" and e.summary()["updates"] == {"on_drift": 1}
+    assert (order.learning_rate_factor, order.learn_before_row) == (3.0, 1000)
+    assert seen.alarms[0].evidence["before"] < 0.1 < seen.alarms[0].evidence["after"]
+    again = evaluator(drift=DriftConfig(actions=["boost"]), update=UpdateConfig(policy=["on_drift"], warm_up_rows=100))
+    again.begin(unpack(pack(e.to_state())))
+    assert again.orders() == e.orders() == (order,)
+    later = batch(np.arange(1000, 1100), np.zeros(100, np.int64), np.arange(1000, 1100))
+    assert again.steer(later)[1] == e.steer(later)[1]
+
+
+def test_labels_of_rows_that_wait_to_be_learned_are_scored():
+    e = evaluator()
+    waiting = RoundBatch(0, rows([0, 1]), rows([], np.zeros(0, np.int64)), ("cat", "dog"), labelled=rows([0, 1], [0, 1]))
+    assert e.observe(waiting, classified([0, 1], [0, 0])).overall == 0.5
+
+
+def test_a_state_of_an_earlier_release_is_gone_on_from():
+    e = evaluator()
+    e.observe(batch([0], [0], test_row_N=[0]), classified([0], [0]))
+    state = unpack(pack(e.to_state()))
+    for key in ("steering", "estimate_scale", "place"):
+        del state[key]
+    state["detectors"], state["alarms"], state["alarm_count"] = [[{"kind": "adwin"}, {}]], [[7, "adwin", "error"]], 1
+    again = evaluator()
+    again.begin(state)
+    assert again.summary()["drift"] == [{"row": 7, "detector": "adwin", "signal": "error", "action": "none"}]

@@ -14,6 +14,8 @@ from actors.ingestor import Ingestor
 from actors.journal import Journal, JournalBatch
 from actors.learner_config import LearnersConfig
 from actors.learning.lineage import OffsetRange, OffsetSet
+from actors.learning.order import Order, SetAside
+from actors.learning.part import pack, unpack
 from actors.learning.task import TaskConfig
 from actors.records import StreamPosition
 from actors.sources.config import StreamConfig
@@ -250,3 +252,88 @@ def test_a_number_taken_for_a_class_is_noticed(tmp_path):
     path.write_text("a,class\n" + "".join(f"{i},{i}\n" for i in range(3000)))
     with pytest.raises(InputUnusableError, match=r"task\.kind: regression"):
         list(rounds_of(ingestor(tmp_path, StreamConfig(kind="files", path=str(path)))))
+
+
+# --- orders: rows that wait, and rows that are set aside
+
+
+def obeying(each, orders, first=0):
+    """The rounds under `orders`, one each, the last of them for all that follow."""
+    number = first
+    while True:
+        batch, header = each.next_round(number, orders[min(number, len(orders) - 1)])
+        yield batch, header
+        if header.is_last:
+            return
+        number += 1
+
+
+def numbers(rounds, part):
+    return np.concatenate([getattr(batch, part).row_N for batch, _ in rounds]).tolist()
+
+
+@pytest.mark.parametrize("delay", [0, 30, 150])
+def test_rows_wait_for_the_order_that_lets_them_and_are_scored_meanwhile(tmp_path, delay):
+    orders = [Order(learn_before_row=50), Order(learn_before_row=50), Order(learn_before_row=240)]
+    rounds = list(obeying(ingestor(tmp_path, csv_stream(tmp_path, 333, label_delay_rows=delay)), orders))
+    assert numbers(rounds, "test") == numbers(rounds, "labels") == list(range(333))
+    assert numbers(rounds, "train") == list(range(240))
+    last = rounds[-1][1]
+    assert last.backlog_rows == 333 - 240 and last.position.row == 240 and last.position.labelled_row == 333
+    trained = OffsetSet(span for _, header in rounds for span in header.train_spans)
+    assert len(trained) == 240
+    for batch, header in rounds:
+        assert len(batch.labels.y_N) == header.labelled_rows
+        assert header.order is not None
+
+
+def test_while_rows_that_have_waited_are_learned_no_others_are_predicted(tmp_path):
+    orders = [Order(learn_before_row=0)] * 3 + [Order(learn_before_row=None)]
+    rounds = list(obeying(ingestor(tmp_path, csv_stream(tmp_path, 900), round_rows=50), orders))
+    sizes = [(len(batch.test), len(batch.labels), len(batch.train)) for batch, _ in rounds[:8]]
+    assert sizes == [(100, 100, 0)] * 3 + [(0, 0, 100)] * 3 + [(100, 100, 100)] * 2
+    assert rounds[6][0].test.x_ND is rounds[6][0].train.x_ND, "back in step, test and train share their arrays"
+    assert numbers(rounds, "train") == list(range(900))
+
+
+@pytest.mark.parametrize("delay", [0, 40, 150])
+@pytest.mark.parametrize("after", [0, 2, 4, 7])
+def test_a_restart_keeps_what_waits(tmp_path, delay, after):
+    orders = [Order(learn_before_row=100)] * 5 + [Order(learn_before_row=250, set_aside=(SetAside(120, 180, "frozen"),))]
+    stream = csv_stream(tmp_path, 700, {3, 99, 230}, label_delay_rows=delay)
+    whole = list(obeying(ingestor(tmp_path, stream), orders))
+    position = StreamPosition.from_state(unpack(pack(whole[after][1].position.to_state())))
+    again = ingestor(tmp_path, stream, position=position, number=after + 1)
+    rest = list(obeying(again, orders, first=after + 1))
+    for part in ("test", "labels", "train"):
+        assert numbers(rest, part) == numbers(whole[after + 1 :], part)
+    assert rest[-1][1].position == whole[-1][1].position
+    assert again.finish()["frozen"] == 60
+
+
+def test_rows_that_are_set_aside_are_scored_but_not_learned_and_lie_in_quarantine(tmp_path):
+    orders = [Order(learn_before_row=120)] * 3 + [Order(set_aside=(SetAside(120, 260, "broken_feed"),))]
+    each = ingestor(tmp_path, csv_stream(tmp_path, 400, {200}))
+    rounds = list(obeying(each, orders))
+    kept = [*range(120), *range(260, 400)]
+    assert numbers(rounds, "train") == kept
+    assert numbers(rounds, "labels") == numbers(rounds, "test") == [row for row in range(400) if row != 200]
+    settled = OffsetSet(o for _, header in rounds for o in (*header.train_spans, *header.quarantined))
+    assert settled.ranges() == OffsetSet(o for _, header in rounds for o in header.read).ranges()
+    assert rounds[-1][1].position.quarantined == {"broken_feed": 139, "not_finite": 1}
+    each.finish()
+    table = pq.read_table(tmp_path / "storage" / "quarantine").to_pylist()
+    aside = [row for row in table if row["reason"] == "broken_feed"]
+    assert [row["offset"] for row in aside] == [row for row in range(120, 260) if row != 200]
+    assert json.loads(aside[0]["raw"]) == {"a": 120.0, "b": 240.0, "class": "even"}
+    assert "rows 120 to 259" in aside[0]["message"]
+
+
+def test_a_stream_that_ends_while_rows_wait_gives_the_order_time_to_come(tmp_path):
+    each = ingestor(tmp_path, csv_stream(tmp_path, 90))
+    wait, learn = Order(learn_before_row=0), Order(learn_before_row=90)
+    assert not each.next_round(0, wait)[1].is_last
+    assert not each.next_round(1, wait)[1].is_last
+    batch, header = each.next_round(2, learn)
+    assert batch.train.row_N.tolist() == list(range(90)) and not header.is_last
+    assert [each.next_round(number, learn)[1].is_last for number in (3, 4)] == [False, True]

@@ -265,3 +265,18 @@ def test_a_version_manager_that_was_started_again_builds_on_nothing_before_it_is
         archived(blank, header, head, None)
     assert VersionStore(str(tmp_path)).versions() == []
     assert manager.commit(following, *receipts, *changes)[0].version == 2
+
+
+def test_a_mark_is_the_same_model_as_a_version_further_on_in_the_stream(shard, manager, tmp_path):
+    header, receipts, changes = contributions(shard, manager.head_state(), 0)
+    _, before = manager.commit(header, *receipts, *changes)
+    further = a_round(1)[0]
+    manager.saw(further)
+    commit, marked = manager.mark(1, 1, further.position)
+    assert (commit.version, marked.version, commit.rows, commit.receipts) == (2, 2, ROWS, ())
+    assert np.array_equal(marked.flat_P, before.flat_P)
+    assert commit.record.contributions == () and commit.record.offsets == further.position.offsets
+    manager._history.validate()
+    again = a_manager(tmp_path / "again", lambda: 0.0)
+    with pytest.raises(LostPlaceError):
+        again.mark(2, 1, further.position)

@@ -284,3 +284,19 @@ def test_every_row_is_in_exactly_one_step_of_its_round():
     each.round(whole_round(x, y, delay=30))
     assert each.change().rows == 100
     assert all(a[1] == b[0] for a, b in pairwise(deal(100, 1, 8)[0]))
+
+
+@pytest.mark.parametrize("classes", [[0, 1, 2], "auto"])
+def test_a_learning_rate_factor_is_as_good_as_another_learning_rate_and_lasts_for_its_round(classes):
+    x, y = stream(64)
+    task = TaskConfig(classes=classes)
+    faster = learner(task=task, optimizer=OptimizerConfig(name="adam", learning_rate=3e-2))
+    boosted = learner(task=task)
+    faster.round(whole_round(x, y))
+    boosted.round(whole_round(x, y, learning_rate_factor=3.0))
+    assert np.allclose(boosted.change().flat_P, faster.change().flat_P, atol=1e-6)
+    plain = learner(task=task)
+    for each in (plain, boosted):
+        each.load(ModelState.empty(INPUTS, 0))
+        each.round(whole_round(x, y))
+    assert np.array_equal(plain.change().flat_P, boosted.change().flat_P)

@@ -4,19 +4,26 @@ Bifet and Gavalda, "Learning from Time-Changing Data with Adaptive Windowing", S
 """
 
 from math import log, sqrt
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from actors.learning.drift.signal import Direction, Signal
 from actors.learning.section import Section, setting
 
+PUBLISHED_DELTA = 0.002  # and River's
+
 
 class AdwinConfig(Section):
-    signal: ClassVar[Signal] = Signal.ERROR
-
     kind: Literal["adwin"] = setting("adwin", "Adaptive windowing: compares every older part of a window with the rest.")
-    delta: float = setting(0.002, "Chance of a false alarm at one look; smaller alarms later and more seldom.", gt=0, lt=1)
+    signal: Literal[Signal.ERROR, Signal.SCORE, Signal.LOSS, Signal.PREDICTIONS] = setting(Signal.ERROR, "What it watches.")
+    delta: float | None = setting(
+        None,
+        "Bound on the chance of a false alarm at one look; smaller alarms later and more seldom. "
+        "null: from drift.false_alarm_rows.",
+        gt=0,
+        lt=1,
+    )
     clock: int = setting(32, "Looks for a change once in so many rows.", unit="rows", ge=1)
     max_buckets: int = setting(5, "Buckets of each size; more find a change's row more exactly and cost more.", ge=2)
     min_window_rows: int = setting(5, "Neither part of the window may be smaller than this.", unit="rows", ge=1)
@@ -33,7 +40,8 @@ class Adwin:
     """
 
     def __init__(self, config: AdwinConfig) -> None:
-        self._config = config
+        self._config, self._delta = config, PUBLISHED_DELTA if config.delta is None else config.delta
+        self.evidence: list[dict[str, float]] = []
         self._forget()
 
     def _forget(self) -> None:
@@ -49,6 +57,7 @@ class Adwin:
 
     def update_many(self, values_N: np.ndarray) -> list[int]:
         alarms: list[int] = []
+        self.evidence = []
         clock = self._config.clock
         values: list[float] = np.asarray(values_N, dtype=np.float64).tolist()
         at = 0
@@ -56,12 +65,13 @@ class Adwin:
             stop = min(len(values), at + clock - self._width % clock)
             self._insert(values[at:stop])
             at = stop
-            if self._width % clock == 0 and self._width > self._config.grace_rows:
-                change = self._cut()
-                if change:
-                    self._forget()
-                    if self._config.direction in (Direction.BOTH, Direction.UP if change > 0 else Direction.DOWN):
-                        alarms.append(at - 1)
+            is_look = self._width % clock == 0 and self._width > self._config.grace_rows
+            if is_look and (cut := self._cut()) is not None:
+                self._forget()
+                before, after = cut
+                if self._config.direction in (Direction.BOTH, Direction.UP if after > before else Direction.DOWN):
+                    alarms.append(at - 1)
+                    self.evidence.append({"before": before, "after": after})
         return alarms
 
     def _insert(self, values: list[float]) -> None:
@@ -88,10 +98,10 @@ class Adwin:
             levels[i + 1].append(level[0] + level[1])
             del level[:2]
 
-    def _cut(self) -> float:
-        """How much the newer part's mean exceeds the older's at the first cut, oldest first, whose bound is passed; or 0."""
+    def _cut(self) -> tuple[float, float] | None:
+        """The means of the older and the newer part at the first cut, oldest first, whose bound is passed; None without one."""
         n, least = self._width, self._config.min_window_rows
-        confidence = log(2 * log(n) / self._config.delta)
+        confidence = log(2 * log(n) / self._delta)
         variance, linear = self._squares / n, 2 / 3 * confidence
         older_n, newer_n, older, newer = 0, n, 0.0, self._total
         for i in range(len(self._levels) - 1, -1, -1):
@@ -102,7 +112,7 @@ class Adwin:
                 older += total
                 newer -= total
                 if newer_n < least:
-                    return 0.0
+                    return None
                 if older_n < least:
                     continue
                 gap = older / older_n - newer / newer_n
@@ -110,8 +120,8 @@ class Adwin:
                 distance = abs(gap)
                 # the bound of eq. 3.1 has two terms; most cuts fail the cheap one
                 if distance > linear * m and distance > sqrt(2 * m * variance * confidence) + linear * m:
-                    return -gap
-        return 0.0
+                    return older / older_n, newer / newer_n
+        return None
 
     def to_state(self) -> dict[str, Any]:
         return {

@@ -4,20 +4,27 @@ Gama, Medas, Castillo and Rodrigues, "Learning with Drift Detection", SBIA 2004.
 """
 
 from math import sqrt
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from actors.learning.drift.signal import Signal
 from actors.learning.section import Section, setting
 
+PUBLISHED_WARM_UP_ROWS, PUBLISHED_THRESHOLD = 30, 3.0
+
 
 class DdmConfig(Section):
-    signal: ClassVar[Signal] = Signal.ERROR
-
     kind: Literal["ddm"] = setting("ddm", "Drift detection method: the error rate against the lowest it has been.")
-    warm_up_rows: int = setting(30, "Alarms not before so many rows.", unit="rows", ge=1)
-    threshold: float = setting(3.0, "Alarms so many standard deviations above the lowest error rate.", gt=0)
+    signal: Literal[Signal.ERROR, Signal.LOSS, Signal.PREDICTIONS] = setting(Signal.ERROR, "What it watches.")
+    warm_up_rows: int | None = setting(
+        None, "Alarms not before so many rows; null: from drift.false_alarm_rows.", unit="rows", ge=1
+    )
+    threshold: float | None = setting(
+        None,
+        "Alarms so many standard deviations above the lowest error rate; null: from drift.false_alarm_rows.",
+        gt=0,
+    )
 
 
 class Ddm:
@@ -28,7 +35,9 @@ class Ddm:
     """
 
     def __init__(self, config: DdmConfig) -> None:
-        self._config = config
+        self._warm_up = PUBLISHED_WARM_UP_ROWS if config.warm_up_rows is None else config.warm_up_rows
+        self._threshold = PUBLISHED_THRESHOLD if config.threshold is None else config.threshold
+        self.evidence: list[dict[str, float]] = []
         self._forget()
 
     def _forget(self) -> None:
@@ -37,8 +46,9 @@ class Ddm:
         self._best: tuple[float, float] | None = None  # rate and standard deviation where their sum was lowest
 
     def update_many(self, values_N: np.ndarray) -> list[int]:
-        warm_up, threshold = self._config.warm_up_rows, self._config.threshold
+        warm_up, threshold = self._warm_up, self._threshold
         alarms: list[int] = []
+        self.evidence = []
         values: list[float] = np.asarray(values_N, dtype=np.float64).tolist()
         for i, value in enumerate(values):
             self._rows += 1
@@ -51,6 +61,7 @@ class Ddm:
                 self._best = (rate, deviation)
             if rate + deviation > self._best[0] + threshold * self._best[1]:
                 alarms.append(i)
+                self.evidence.append({"before": self._best[0], "after": rate})
                 self._forget()
         return alarms
 

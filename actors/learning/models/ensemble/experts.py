@@ -24,7 +24,7 @@ _CLIP = 6.0
 def count(aim: int, embeddings: int) -> int:
     searched = len(_VOTES_V) * (2 * len(_WINDOWS_W) - 1) + EMBEDDED * len(_EMBEDDED_VOTES_V) * len(_EMBEDDED_WINDOWS_W)
     linear = len(heads.RATES_H) * (embeddings + 1)
-    global_ones = 0 if aim == SCORES else len(forest.WINDOWS) + len(ridge.DECAYS)
+    global_ones = 0 if aim == SCORES else forest.EXPERTS + len(ridge.DECAYS)
     return embeddings + searched + linear + recency.EXPERTS + global_ones
 
 
@@ -101,7 +101,7 @@ class Experts:
         if self._aim != SCORES:
             if self.views.code_edges_DB is not None:
                 forest.predict(p, quantiles.codes_of_rows(test.x_ND, self.views.code_edges_DB), said_NEK, first)
-            first += len(forest.WINDOWS)
+            first += forest.EXPERTS
             ridge.predict(p, self._aim, self.random_features(test), said_NEK, first)
         return said_NEK, np.ascontiguousarray(embedding_BTU[:EMBEDDED].transpose(1, 0, 2))
 

@@ -2,7 +2,8 @@
 
 A tree is grown in one piece on a window of remembered rows, which learns more from a row than growing it by the row does, and
 costs next to nothing on coded features; what drift has made wrong goes with its trees. Trees are grown on Poisson(1) weights
-(Oza and Russell 2001, online bagging) and a random choice of features at each split (Breiman 2001, "Random Forests").
+(Oza and Russell 2001, online bagging), which is what makes them differ; each split looks at every feature, for most of them may
+be noise. Those of the shorter windows split only where chance is no likely reason.
 
 Shapes: N rows, D features, G trees, B nodes of a tree, K outputs.
 """
@@ -15,12 +16,16 @@ from actors.learning.models.ensemble.compiled import compiled
 from actors.learning.models.ensemble.quantiles import CODES
 from actors.learning.models.ensemble.targets import CLASSES
 
-WINDOWS = (512, 2000, 5000)
+WINDOWS = (320, 1600, 5000)
+_TURNS = (0, 1, 0, 2)  # whose tree comes next: the shortest window's age soonest
+_PRUNED = WINDOWS[:2]
 TREES, NODES, DEPTH = 16, 255, 10
+NEWEST = (2, TREES)  # how many of a forest's trees an expert asks: the fewer, the sooner it is over a change
+EXPERTS = len(WINDOWS) * len(NEWEST)
 _ARRAYS = ("feature", "threshold", "child", "leaf")
 _LEAST_ROWS = 2
 _MOST_CELLS = 1_000_000  # of leaf probabilities in one forest: with many classes the trees are fewer
-_GROWN_EVERY_ROWS = 85  # one tree in one of the forests
+_GROWN_EVERY_ROWS = 64  # one tree in one of the forests
 
 
 @compiled
@@ -31,10 +36,9 @@ def _grow(
     weight_N: np.ndarray,
     is_class: bool,
     codes: int,
-    tried: int,
     depth: int,
     least: int,
-    seed: int,
+    doubt: float,
     feature_B: np.ndarray,
     threshold_B: np.ndarray,
     child_B: np.ndarray,
@@ -44,11 +48,9 @@ def _grow(
     rows, features = code_ND.shape
     nodes, outputs = leaf_BK.shape
     sums = outputs if is_class else 2  # class weights, or weight and weighted value
-    np.random.seed(seed)
     order_N, spare_N = np.arange(rows), np.empty(rows, np.int64)
     start_B, stop_B, depth_B = np.empty(nodes, np.int64), np.empty(nodes, np.int64), np.empty(nodes, np.int64)
     start_B[0], stop_B[0], depth_B[0] = 0, rows, 0
-    pool_D = np.arange(features)
     cell_CS = np.empty((codes, sums), np.float32)
     total_S, left_S = np.empty(sums, np.float32), np.empty(sums, np.float32)
     made, node = 1, 0
@@ -73,10 +75,7 @@ def _grow(
         best_gain, best_feature, best_code = np.float32(1e-4), -1, 0
         is_open = depth_B[node] < depth and stop - start >= 2 * least and made + 2 <= nodes
         if is_open and not (is_class and pure > weight - np.float32(1e-3)):
-            for draw in range(tried):
-                other = np.random.randint(draw, features)
-                pool_D[draw], pool_D[other] = pool_D[other], pool_D[draw]
-                d = pool_D[draw]
+            for d in range(features):
                 cell_CS[:] = np.float32(0)
                 lowest, highest = codes, 0
                 for at in range(start, stop):
@@ -109,6 +108,8 @@ def _grow(
                     gain = left_square / left_weight + right_square / (weight - left_weight) - pure
                     if gain > best_gain:
                         best_gain, best_feature, best_code = gain, d, c
+        if best_gain < doubt * (1 - pure / max(weight, np.float32(1e-9))):
+            best_feature = -1
         feature_B[node] = best_feature
         if best_feature >= 0:
             threshold_B[node], child_B[node] = best_code, made
@@ -142,13 +143,18 @@ def _mean_leaf(
     child_GB: np.ndarray,
     leaf_GBK: np.ndarray,
     grown: int,
+    newest: int,
     said_NEK: np.ndarray,
     expert: int,
 ) -> None:
+    """The mean over the `newest` trees of those `grown` so far, as expert `expert`."""
+    trees = len(leaf_GBK)
+    newest = min(newest, grown, trees)
     for n in range(len(code_ND)):
         said_K = said_NEK[n, expert]
         said_K[:] = np.float32(0)
-        for g in range(grown):
+        for back in range(newest):
+            g = (grown - 1 - back) % trees
             node = 0
             while feature_GB[g, node] >= 0:
                 goes_right = code_ND[n, feature_GB[g, node]] > threshold_GB[g, node]
@@ -156,7 +162,7 @@ def _mean_leaf(
             for k in range(leaf_GBK.shape[2]):
                 said_K[k] += leaf_GBK[g, node, k]
         for k in range(leaf_GBK.shape[2]):
-            said_K[k] /= max(grown, 1)
+            said_K[k] /= max(newest, 1)
 
 
 def empty(outputs: int) -> dict[str, np.ndarray]:
@@ -183,11 +189,13 @@ def _most_trees(outputs: int) -> int:
 
 
 def predict(parts: Mapping[str, np.ndarray], code_ND: np.ndarray, said_NEK: np.ndarray, first: int) -> None:
-    """The mean over each forest's trees: zeros while there is none."""
+    """The mean over the newest trees of each forest, and over all: zeros while there is none."""
     for number, window in enumerate(WINDOWS):
         feature, threshold, child, leaf = (parts[f"forest.{window}.{name}"] for name in _ARRAYS)
-        grown = min(int(parts["forest.grown"][number]), len(leaf))
-        _mean_leaf(code_ND, feature, threshold, child, leaf, grown, said_NEK, first + number)
+        grown = int(parts["forest.grown"][number])
+        for at, newest in enumerate(NEWEST):
+            expert = first + number * len(NEWEST) + at
+            _mean_leaf(code_ND, feature, threshold, child, leaf, grown, newest, said_NEK, expert)
 
 
 def learn(
@@ -202,10 +210,12 @@ def learn(
 ) -> None:
     """Grows the trees that are due between two numbers of learned rows, on the rows in memory, latest last. In place."""
     features = code_MD.shape[1]
-    tried = features if features <= 3 else max(2, int(np.ceil(np.sqrt(features))))
+    # The largest of m chance gains, in chi-square, is about 2 ln m; ten thresholds of a feature are as good as independent.
+    chance = 2.0 * float(np.log(10.0 * features))
     for number in range(rows_before // _GROWN_EVERY_ROWS, rows_after // _GROWN_EVERY_ROWS):
-        at = number % len(WINDOWS)
+        at = _TURNS[number % len(_TURNS)]
         window, grown = WINDOWS[at], parts["forest.grown"]
+        doubt = chance if window in _PRUNED else 0.0
         names = [f"forest.{window}.{name}" for name in _ARRAYS]
         tree = int(grown[at]) % len(parts[names[0]])
         rng = np.random.default_rng([seed, number])
@@ -213,7 +223,7 @@ def learn(
         chosen = np.flatnonzero(weight_M)
         from_M = len(code_MD) - len(weight_M) + chosen
         _grow(
-            code_MD[from_M], label_M[from_M], value_M[from_M], weight_M[chosen], aim == CLASSES, CODES, tried, DEPTH,
-            _LEAST_ROWS, int(rng.integers(1 << 31)), *(parts[name][tree] for name in names),
+            code_MD[from_M], label_M[from_M], value_M[from_M], weight_M[chosen], aim == CLASSES, CODES, DEPTH,
+            _LEAST_ROWS, doubt, *(parts[name][tree] for name in names),
         )  # fmt: skip
         grown[at] += 1

@@ -21,13 +21,16 @@ from typing import Any
 import numpy as np
 
 from actors.learning.models.ensemble.compiled import compiled
+from actors.learning.models.ensemble.ridge import DECAYS
 from actors.learning.models.ensemble.targets import CLASSES, SCORES, answer, error
 
 RATES_R = np.array([2e-4, 1e-3, 3e-3, 1e-2, 3e-2], np.float32)
 SHARES_Q = np.array([1e-3, 1e-2], np.float32)
+RIDGES = len(DECAYS)  # the last of the experts
 MIXTURES = len(RATES_R) + len(SHARES_Q) + 1
 CONTEXTS = 4  # ordinary; and by how sure the lasting mixture is of a class that has become rare
-_SECOND_RATE, _RARE_RATE, _LASTING_RATE = np.float32(1e-3), np.float32(2e-2), np.float32(1e-2)
+_RARE_NEW_RATE = np.float32(1e-2)
+_SECOND_RATE, _RARE_RATE, _LASTING_RATE = np.float32(1e-3), np.float32(1e-1), np.float32(3e-2)
 _RARE, _UNSURE, _SURE = np.float32(0.2), np.float32(0.5), np.float32(0.8)
 _SMOOTHED, _SMOOTHED_MIXTURE = np.float32(0.02), np.float32(1e-3)
 
@@ -38,6 +41,13 @@ def fresh_second() -> np.ndarray:
     second_CX[0, :-1] = 1.0 / (MIXTURES - 1)
     second_CX[1:, -1] = 1.0
     return second_CX
+
+
+def fresh_lasting(experts: int) -> np.ndarray:
+    """float32 [E]: the ridge that forgets nothing, and the others as they prove to know what it does not."""
+    lasting_E = np.zeros(experts, np.float32)
+    lasting_E[-RIDGES] = 1.0
+    return lasting_E
 
 
 @compiled
@@ -140,7 +150,7 @@ def _mixed(
 
 
 @compiled
-def _step_second(aim: int, gap_K: np.ndarray, log_XK: np.ndarray, rate: float, second_X: np.ndarray) -> None:
+def _step_second(aim: int, gap_K: np.ndarray, log_XK: np.ndarray, rate: Any, second_X: np.ndarray) -> None:
     for x in range(len(second_X)):
         slope = np.float32(0)
         for k in range(len(gap_K)):
@@ -194,7 +204,7 @@ def mix(
                     aim, log_TEK[t], known_K, weights_RE, trust_QE, lasting_E, second_CX, rarity_K, p_EK, p_XK, log_XK, p_K
                 )
                 error(aim, p_K, known_K, code, value, weight, gap_K)
-                _step_second(aim, gap_K, log_XK, step * (_RARE_RATE if context else _SECOND_RATE), second_CX[context])
+                _step_second(aim, gap_K, log_XK, step * (_RARE_NEW_RATE if context else _SECOND_RATE), second_CX[context])
                 for r in range(rates):
                     error(aim, p_XK[r], known_K, code, value, weight, gap_K)
                     for e in range(experts):
@@ -249,4 +259,5 @@ def rehearse(
             slope = np.float32(0)
             for k in range(outputs):
                 slope += p_XK[mixtures - 1, k] * log_NEK[n, e, k]
-            lasting_E[e] -= _LASTING_RATE * slope
+            # Never below 0: an expert that only knows the latest classes must not count as evidence against them.
+            lasting_E[e] = max(lasting_E[e] - _LASTING_RATE * slope, np.float32(0))

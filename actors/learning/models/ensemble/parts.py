@@ -69,7 +69,7 @@ def fresh(aim: int, inputs: int, outputs: int, embeddings: int, experts: int, la
         return parts | {
             "mixture.weights": np.full((len(mixture.RATES_R), experts), even),
             "mixture.trust": np.full((hedges, experts), even),
-            "mixture.lasting": np.full(experts, even),
+            "mixture.lasting": mixture.fresh_lasting(experts),
             "mixture.second": mixture.fresh_second(),
         }
     rates, hedges = len(value_mixture.FORGETS_J), len(value_mixture.SHARES_Q)

@@ -12,7 +12,7 @@ import numpy as np
 from actors.learning.models.ensemble.compiled import compiled
 
 FIT_ROWS = 200
-HAT_EDGES, CODE_EDGES = 16, 32
+HAT_EDGES, CODE_EDGES = 16, 126
 HATS = HAT_EDGES + 1
 CODES = CODE_EDGES + 2  # the last: missing
 

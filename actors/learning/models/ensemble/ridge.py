@@ -17,7 +17,7 @@ from actors.learning.models.ensemble.targets import CLASSES, Targets
 DECAYS = (1.0, 0.999)
 _FEATURES = 256
 _BANDWIDTH = 1.5
-_SOLVED_EVERY_ROWS = 256
+_SOLVED_EVERY_ROWS, _EARLY_ROWS, _SOLVED_EARLY_EVERY_ROWS = 256, 2048, 32
 
 
 def projection(inputs: int) -> tuple[np.ndarray, np.ndarray]:
@@ -51,7 +51,7 @@ def predict(parts: Mapping[str, np.ndarray], aim: int, phi_NR: np.ndarray, said_
 def learn(
     parts: dict[str, np.ndarray], aim: int, phi_TR: np.ndarray, targets: Targets, rows_before: int, rows_after: int
 ) -> None:
-    """Adds the rows to the sums, in place, and solves anew once in 256 rows, and for every block before that."""
+    """Adds the rows to the sums, in place, and solves anew: once in 32 rows at first, once in 256 later."""
     rows, outputs = len(targets), parts["ridge.moment"].shape[2]
     said_TK = targets.value_T[:, None] if aim != CLASSES else np.eye(outputs, dtype=np.float32)[targets.code_T]
     gram_RR, moment_RK = phi_TR.T @ phi_TR, phi_TR.T @ said_TK
@@ -59,7 +59,8 @@ def learn(
         kept = decay**rows
         parts["ridge.gram"][j] = parts["ridge.gram"][j] * kept + gram_RR
         parts["ridge.moment"][j] = parts["ridge.moment"][j] * kept + moment_RK
-    if rows_before >= _SOLVED_EVERY_ROWS and rows_after // _SOLVED_EVERY_ROWS == rows_before // _SOLVED_EVERY_ROWS:
+    every = _SOLVED_EARLY_EVERY_ROWS if rows_before < _EARLY_ROWS else _SOLVED_EVERY_ROWS
+    if rows_after // every == rows_before // every:
         return
     for j in range(len(DECAYS)):
         gram_RR = parts["ridge.gram"][j]
