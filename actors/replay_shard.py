@@ -43,7 +43,7 @@ class ReplayShard:
         )
         if chains:
             memory.restore([[state["memory"] for state in chain] for chain in chains])
-        is_same = len(chains) == 1 and chains[0][-1]["layout"] == layout_of(config)
+        is_same = len(chains) == 1 and chains[0][-1]["layout"] == layout_of(config, self._logits)
         drawn = chains[0][-1]["samples"] if is_same else ()
         self._begun, self._has_told = memory, is_same
         self._samples = [ReplaySample.from_state(sample) for sample in drawn]
@@ -76,7 +76,7 @@ class ReplayShard:
         self._has_told = True
         return {
             "whole": whole,
-            "layout": layout_of(self._config),
+            "layout": layout_of(self._config, self._logits),
             "memory": memory.to_state(whole=whole),
             "samples": [sample.to_state() for sample in self._samples],
         }
@@ -96,6 +96,6 @@ class ReplayShard:
         return self._begun
 
 
-def layout_of(config: ReplayConfig) -> Tree:
+def layout_of(config: ReplayConfig, logits: int) -> Tree:
     """What a shard's state must have been made with for the shard to go on from that alone."""
-    return [config.strategy, config.shards, config.capacity_rows, config.capacity_bytes]
+    return [config.strategy, config.shards, config.capacity_rows, config.capacity_bytes, logits]

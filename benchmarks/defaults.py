@@ -77,7 +77,9 @@ def rows_of(stream: StreamConfig) -> tuple[np.ndarray, np.ndarray]:
 
 def accuracy(x_ND: np.ndarray, y_N: np.ndarray, setting: Setting, shards: int, micro_batch: int = 32) -> float:
     optimizer = OptimizerConfig(name=setting.optimizer, learning_rate=setting.rate)
-    learners = [Learner(ModelConfig(), optimizer, TaskConfig(), x_ND.shape[1], seed=1, shards=shards) for _ in range(shards)]
+    learners = [
+        Learner(ModelConfig(kind="mlp"), optimizer, TaskConfig(), x_ND.shape[1], seed=1, shards=shards) for _ in range(shards)
+    ]
     memory = ReplayMemory(setting.replay, setting.capacity, 10**9, np.random.default_rng(1))
     head, right, row_N = ModelState.empty(x_ND.shape[1], 0), 0, np.arange(len(x_ND))
     for start in range(0, len(x_ND), setting.round_rows * shards):
@@ -89,7 +91,9 @@ def accuracy(x_ND: np.ndarray, y_N: np.ndarray, setting: Setting, shards: int, m
             at_N = np.concatenate([np.arange(a, b) for a, b in hand])
             learner.load(head)
             replayed = memory.sample(int(setting.ratio * len(at_N)))
-            work = LocalRound(row_N[part], x_ND[part], row_N[part], x_ND[part], y_N[part], hand, hand, 0, replayed.x_ND, replayed.y_N)
+            work = LocalRound(
+                row_N[part], x_ND[part], row_N[part], x_ND[part], y_N[part], hand, hand, 0, replayed.x_ND, replayed.y_N
+            )
             right += int((learner.round(work).code_N == y_N[part][at_N]).sum())
             contributions.append(Contribution(head, 0, learner.change()))
         head = consolidate(head, contributions, shards)
