@@ -43,7 +43,7 @@ class ReplayShard:
         latest = chains[0][-1] if chains else {}
         self._recent = [tuple(batch) for batch in latest.get("recent", ())]
         self._shrunk_row = latest.get("shrunk_row", -1)
-        is_same = len(chains) == 1 and latest["layout"] == layout_of(self._config)
+        is_same = len(chains) == 1 and latest["layout"] == layout_of(self._config, self._logits)
         drawn = chains[0][-1]["samples"] if is_same else ()
         self._begun, self._has_told = memory, is_same
         self._samples = [ReplaySample.from_state(sample) for sample in drawn]
@@ -115,7 +115,7 @@ class ReplayShard:
         self._has_told = True
         return {
             "whole": whole,
-            "layout": layout_of(self._config),
+            "layout": layout_of(self._config, self._logits),
             "memory": memory.to_state(whole=whole),
             "samples": [sample.to_state() for sample in self._samples],
             "recent": [list(batch) for batch in self._recent],
@@ -137,6 +137,6 @@ class ReplayShard:
         return self._begun
 
 
-def layout_of(config: ReplayConfig) -> Tree:
+def layout_of(config: ReplayConfig, logits: int) -> Tree:
     """What a shard's state must have been made with for the shard to go on from that alone."""
-    return [config.strategy, config.shards, config.capacity_rows, config.capacity_bytes]
+    return [config.strategy, config.shards, config.capacity_rows, config.capacity_bytes, logits]

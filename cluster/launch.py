@@ -224,7 +224,8 @@ class Launcher:
                 system.version_manager.handle.resume.remote(history, resumed.aliases, *states),
             ]
         known, round_number = (resumed.replays, resumed.round) if resumed else ((), -1)
-        is_same = len(known) == len(system.replays) and all(c[-1]["layout"] == layout_of(self._config.replay) for c in known)
+        layout = layout_of(self._config.replay, logits_kept(self._config))
+        is_same = len(known) == len(system.replays) and all(chain[-1]["layout"] == layout for chain in known)
         for at, member in enumerate(system.replays):
             drawers = drawers_of(at, len(system.replays), len(system.learners), round_number)
             samples = value_of(member.handle.begin.remote([known[at]] if is_same else known), START_TIMEOUT_S)
