@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
 HEADER = "a,b,class"
 NUMBERS = count()
-SMALL = ("learners.shards=1", "replay.ratio=0")
+SMALL = ("model.kind=mlp", "learners.shards=1", "replay.ratio=0")
 
 
 @dataclass(frozen=True)

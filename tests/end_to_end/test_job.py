@@ -15,7 +15,7 @@ from waiting import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
-SMALL = ("learners.shards=1", "replay.ratio=0")
+SMALL = ("model.kind=mlp", "learners.shards=1", "replay.ratio=0")
 
 
 @pytest.fixture(scope="module")

@@ -228,7 +228,7 @@ def test_after_a_rollback_the_log_is_learned_again_without_what_made_it_worse(
 def test_an_object_store_holds_all_that_a_run_goes_on_from(ray_cluster: str, tmp_path: Path) -> None:
     with object_store() as address:
         storage = address.format(folder="run")
-        settings = ("stream.synthetic.rate_rows_per_s=null", "versions.commit_rows=2000", f"storage={storage}")
+        settings = ("model.kind=mlp", "versions.commit_rows=2000", f"storage={storage}")
         before = learn(ray_cluster, tmp_path, "remote", *settings, "stream.rows=5000").report
         after = learn(ray_cluster, tmp_path, "remote", *settings, "stream.rows=8000").report
     assert after["versions"]["head"] > before["versions"]["head"]

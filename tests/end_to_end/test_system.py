@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 DRIFTING = ("stream.rows=20000", "stream.synthetic.drift_every_rows=8000", "learners.shards=2", "replay.ratio=1.0")
 STILL = ("stream.synthetic.drift=none",)
 SMALL = ("learners.shards=1", "replay.ratio=0")  # fewer processes to start, where the test is about something else
+QUICK = "model.kind=mlp"  # to start and to learn, where any model will do
 ROLES = ["evaluator", "ingestor", "learner", "learner", "replay", "version_manager"]
 
 
@@ -91,7 +92,7 @@ def test_labels_that_have_nothing_to_do_with_the_rows_are_predicted_no_better_th
 
 def test_no_prediction_comes_from_a_version_that_had_learned_a_label_before_it_was_visible(ray_cluster, tmp_path):
     rows, delay = 8000, 1000
-    with LiveSystem(ray_cluster, tmp_path, "delayed", f"stream.rows={rows}", f"stream.label_delay_rows={delay}",
+    with LiveSystem(ray_cluster, tmp_path, "delayed", QUICK, f"stream.rows={rows}", f"stream.label_delay_rows={delay}",
                     "stream.synthetic.rate_rows_per_s=2000", once=True) as system:  # fmt: skip
         last_row_learned_V = last_learned_rows(system, ray_cluster)
         done = system.end()
@@ -161,7 +162,9 @@ def test_classes_that_appear_on_the_way_are_learned(ray_cluster, tmp_path):
 
 
 def test_shards_that_do_not_wait_for_each_other_learn_every_row_once(ray_cluster, tmp_path):
-    done = learn(ray_cluster, tmp_path, "async", *STILL, "stream.rows=12000", "consolidation.mode=async", "learners.shards=3")
+    done = learn(
+        ray_cluster, tmp_path, "async", QUICK, *STILL, "stream.rows=12000", "consolidation.mode=async", "learners.shards=3"
+    )
     done.rows_add_up(12_000)
     assert done.correct_N[-3000:].mean() > 0.8
     assert done.report["versions"]["head"] > 12_000 // (3 * 256)  # one version per contribution, not per round
@@ -226,7 +229,7 @@ def test_a_model_starts_from_given_weights_and_leaves_frozen_ones_alone(ray_clus
     """With all but the last bias frozen, it is good before the drift at once, and after the drift never again."""
     save_file(weights_learned_elsewhere(), tmp_path / "weights.safetensors")
     done = learn(
-        ray_cluster, tmp_path, "transfer", *SMALL, "stream.rows=8000", "stream.synthetic.drift_every_rows=4000",
+        ray_cluster, tmp_path, "transfer", QUICK, *SMALL, "stream.rows=8000", "stream.synthetic.drift_every_rows=4000",
         "task.classes=[0, 1]",  # in the order of the given weights' outputs
         "model.hidden=[16]", f"model.init_from={tmp_path / 'weights.safetensors'}",
         "model.freeze=[layers.0.*, layers.1.weight]",
@@ -256,7 +259,7 @@ def weights_learned_elsewhere() -> dict[str, torch.Tensor]:
 
 
 def test_status_tells_of_every_actor_and_stop_ends_them_all(ray_cluster, tmp_path):
-    endless = ("stream.synthetic.rate_rows_per_s=3000",)
+    endless = (QUICK, "stream.synthetic.rate_rows_per_s=3000")
     with LiveSystem(ray_cluster, tmp_path, "asked", *endless) as system:
         system.wait_for_rows(1000)
         here = ("--address", ray_cluster, "--set", "name=asked")
@@ -290,7 +293,7 @@ def test_status_tells_of_every_actor_and_stop_ends_them_all(ray_cluster, tmp_pat
 
 def test_ctrl_c_ends_a_run_with_its_ray_and_a_summary(tmp_path):
     alone = ("ray.dashboard=false", "ray.num_cpus=2", "ray.object_store_memory_bytes=100000000")
-    with LiveSystem("local", tmp_path, "interrupted", *alone, "stream.synthetic.rate_rows_per_s=3000") as system:
+    with LiveSystem("local", tmp_path, "interrupted", *alone, QUICK, "stream.synthetic.rate_rows_per_s=3000") as system:
         system.wait_for_rows(1000)
         processes = descendants(system.process.pid)
         assert len(processes) > len(ROLES)

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(300)]
 
 NAME = "mortal"
 POSTS = 1_500
-FEWER = ("learners.shards=1", "replay.ratio=0")  # processes, for they take long to start
+FEWER = ("model.kind=mlp", "learners.shards=1", "replay.ratio=0")  # processes and less to load, for both take long
 
 
 @pytest.fixture(scope="module")
