@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from actors.learner_shard import LearnerShard
 from actors.learning.consolidation import Contribution, consolidate
 from actors.learning.dealing import deal
+from actors.learning.inputs import InputLayout
 from actors.learning.model_kinds import make_reader
 from actors.learning.state import ModelState
 from actors.records import Echo, RoundBatch, Rows, Work
@@ -64,8 +65,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "mlp, class_balanced, ratio 10, epochs 10, ewc": (*_BALANCED, *_EWC),
     "mlp, class_balanced, ratio 10, epochs 10, lwf": (*_BALANCED, *_LWF),
     "mlp, class_balanced, ratio 10, epochs 10, der": (*_BALANCED, "learners.regularizer=der"),
-    "ensemble": ("model.kind=ensemble", "learners.micro_batch_rows=10", "learners.round_rows=50", "replay.capacity_rows=200",
-                 "replay.strategy=class_balanced", "replay.ratio=4"),
+    # 100 of the latest rows and 100 of all classes: 200 in all.
+    "ensemble": ("model.kind=ensemble", "model.memory_rows=100", "learners.round_rows=10", "replay.ratio=0"),
 }  # fmt: skip
 
 
@@ -124,12 +125,12 @@ def rounds_of(data: Data, config: PerennialConfig) -> Iterator[tuple[RoundBatch,
 
 def accuracies(data: Data, config: PerennialConfig) -> np.ndarray:
     """[tasks, tasks]: after each task, on the test rows of each."""
-    inputs, ratio = data.train_x.shape[1], config.replay.ratio * config.learners.epochs
+    inputs, ratio = InputLayout.of(data.train_x.shape[1]), config.replay.ratio * config.learners.epochs
     learner = LearnerShard(config.model, config.learners, config.task, inputs, config.seed)
     reader = make_reader(config.model, config.task, inputs, seed=config.seed)
     memory = ReplayShard(config.replay, 0, config.seed, logits_kept(config))
     memory.begin()
-    head, echo, sample, found_TT = ModelState.empty(inputs, 0), None, None, []
+    head, echo, sample, found_TT = ModelState.empty(int(inputs), 0), None, None, []
     for batch, ends_task in rounds_of(data, config):
         [slices] = deal(len(batch.train), 1, config.learners.micro_batch_rows)
         wanted = round(ratio * len(batch.train))

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from actors.learning.consolidation import Contribution, consolidate
 from actors.learning.dealing import deal
 from actors.learning.encoding import RowEncoder
+from actors.learning.inputs import InputLayout
 from actors.learning.learner import Learner, LocalRound
 from actors.learning.models.config import ModelConfig
 from actors.learning.optimizers import OptimizerConfig
@@ -59,8 +60,8 @@ SETTINGS = [
 ]
 
 
-def rows_of(stream: StreamConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Encoded rows and class codes in order of appearance."""
+def rows_of(stream: StreamConfig) -> tuple[np.ndarray, np.ndarray, InputLayout]:
+    """Encoded rows, class codes in order of appearance, and what the rows consist of."""
     task = TaskConfig()
     source = open_source(stream, task, 1)
     schema = infer_schema(source.sample(), stream, task)
@@ -71,15 +72,17 @@ def rows_of(stream: StreamConfig) -> tuple[np.ndarray, np.ndarray]:
         features.append(clean.x_ND)
         labels.extend(clean.labels)
     code: dict[object, int] = {}
-    assert RowEncoder(schema).width == features[0].shape[1]
-    return np.concatenate(features), np.array([code.setdefault(label, len(code)) for label in labels], np.int64)
+    y_N = np.array([code.setdefault(label, len(code)) for label in labels], np.int64)
+    return np.concatenate(features), y_N, RowEncoder(schema).layout
 
 
-def accuracy(x_ND: np.ndarray, y_N: np.ndarray, setting: Setting, shards: int, micro_batch: int = 32) -> float:
+def accuracy(
+    x_ND: np.ndarray, y_N: np.ndarray, inputs: InputLayout, setting: Setting, shards: int, micro_batch: int = 32
+) -> float:
     optimizer = OptimizerConfig(name=setting.optimizer, learning_rate=setting.rate)
-    learners = [Learner(ModelConfig(), optimizer, TaskConfig(), x_ND.shape[1], seed=1, shards=shards) for _ in range(shards)]
+    learners = [Learner(ModelConfig(), optimizer, TaskConfig(), inputs, seed=1, shards=shards) for _ in range(shards)]
     memory = ReplayMemory(setting.replay, setting.capacity, 10**9, np.random.default_rng(1))
-    head, right, row_N = ModelState.empty(x_ND.shape[1], 0), 0, np.arange(len(x_ND))
+    head, right, row_N = ModelState.empty(int(inputs), 0), 0, np.arange(len(x_ND))
     for start in range(0, len(x_ND), setting.round_rows * shards):
         part = slice(start, start + setting.round_rows * shards)
         contributions = []

@@ -1,7 +1,8 @@
 """A version as one torch module: encoded features as they are in, probabilities or values out.
 
 What `NetworkReader` does in numpy around the network lies inside, so the module answers without anything else: missing values,
-standardisation, clipping, the classes that are known, the scale of the label. Shapes: N rows, D encoded features, K outputs.
+standardisation, clipping, the vectors of ids, the classes that are known, the scale of the label. Shapes: N rows, D encoded
+features, K outputs.
 """
 
 from collections.abc import Mapping
@@ -12,10 +13,10 @@ from torch import Tensor, nn
 
 from actors.errors import ConfigError
 from actors.learning.answer import known_classes, outputs_of
+from actors.learning.inputs import InputLayout
 from actors.learning.models.config import ModelConfig
 from actors.learning.models.factory import module_builder
 from actors.learning.network import Network
-from actors.learning.running_stats import CLIP
 from actors.learning.state import ModelState
 from actors.learning.task import TaskConfig, TaskKind
 
@@ -23,19 +24,21 @@ NETWORKS = ("linear", "mlp", "python")  # the kinds that are a torch module and 
 
 
 class Standardise(nn.Module):
-    """As `RunningStats.standardise`: in float64, float32 out."""
+    """As `InputLayout.standardised`: in float64, float32 out."""
 
     mean: Tensor
     scale: Tensor
+    clip: Tensor
 
-    def __init__(self, state: ModelState) -> None:
+    def __init__(self, state: ModelState, inputs: InputLayout) -> None:
         super().__init__()
         self.register_buffer("mean", torch.from_numpy(state.features.mean_D.copy()))
         self.register_buffer("scale", torch.from_numpy(state.features.scale_D.copy()))
+        self.register_buffer("clip", torch.from_numpy(inputs.clip_D.astype(np.float64)))
 
     def forward(self, x_ND: Tensor) -> Tensor:
         z_ND = (x_ND.double() - self.mean) / self.scale
-        return torch.where(torch.isnan(z_ND), torch.zeros_like(z_ND), z_ND).clamp(-CLIP, CLIP).float()
+        return torch.where(torch.isnan(z_ND), torch.zeros_like(z_ND), z_ND).clamp(-self.clip, self.clip).float()
 
 
 class Probabilities(nn.Module):
@@ -83,7 +86,13 @@ class Values(nn.Module):
 
 
 def network_of(
-    state: ModelState, model: ModelConfig, task: TaskConfig, *, seed: int, initial: Mapping[str, np.ndarray] | None = None
+    state: ModelState,
+    model: ModelConfig,
+    task: TaskConfig,
+    inputs: InputLayout,
+    *,
+    seed: int,
+    initial: Mapping[str, np.ndarray] | None = None,
 ) -> nn.Module:
     """The version's own network, with what is frozen. Raises ConfigError where it is more than a network, or knows nothing."""
     if model.kind not in NETWORKS:
@@ -94,7 +103,6 @@ def network_of(
     known_K = known_classes(state.class_counts_K, task)
     if not state.layout or not (task.kind is TaskKind.REGRESSION or known_K.any()):
         raise ConfigError(f"version {state.version} has learned no label yet, so there is nothing to export; take a newer one")
-    inputs = len(state.features.mean_D)
     build = module_builder(model, inputs)
     grows = task.kind is not TaskKind.REGRESSION
     network = Network(build, freeze=tuple(model.freeze), initial=initial, seed=seed, grows=grows)
@@ -105,7 +113,7 @@ def network_of(
     return module
 
 
-def answering_module(network: nn.Module, state: ModelState, task: TaskConfig) -> nn.Sequential:
+def answering_module(network: nn.Module, state: ModelState, task: TaskConfig, inputs: InputLayout) -> nn.Sequential:
     """float32 [N, D], NaN where a value is missing, to what `NetworkReader` answers: probabilities [N, K], or values [N]."""
     known_K = known_classes(state.class_counts_K, task)
     answer: nn.Module
@@ -116,4 +124,4 @@ def answering_module(network: nn.Module, state: ModelState, task: TaskConfig) ->
             answer = Choices(len(known_K), task.exploration)
         case _:
             answer = Probabilities(known_K, outputs_of(state, task))
-    return nn.Sequential(Standardise(state), network, answer).eval()
+    return nn.Sequential(Standardise(state, inputs), network, answer).eval()

@@ -54,7 +54,8 @@ class InputLayout:
         return np.array([d for d, kind in enumerate(self.kinds) if kind is not InputKind.CATEGORY], np.int64)
 
     @cached_property
-    def _clip_D(self) -> np.ndarray:
+    def clip_D(self) -> np.ndarray:
+        """At how many deviations each dimension is clipped; an id at none."""
         return np.where([kind is InputKind.CATEGORY for kind in self.kinds], np.inf, CLIP)
 
     def statistics(self, x_ND: np.ndarray) -> RunningStats:
@@ -66,7 +67,7 @@ class InputLayout:
 
     def standardised(self, x_ND: np.ndarray, stats: RunningStats) -> np.ndarray:
         """float32 [N, D] with `stats` of these inputs: numbers centred and scaled, ids as they are, a missing one 0."""
-        return stats.standardise(x_ND, self._clip_D) if len(self.category_C) else stats.standardise(x_ND)
+        return stats.standardise(x_ND, self.clip_D) if len(self.category_C) else stats.standardise(x_ND)
 
     def expanded_statistics(self, stats: RunningStats) -> RunningStats:
         """Those of expanded rows: numbers as they are; what is 0 or 1 stays 0 or 1 where it is standardised."""
@@ -90,4 +91,5 @@ class InputLayout:
             return other_ND
         id_NC = np.nan_to_num(x_ND[:, self.category_C], nan=0.0).astype(np.int64)
         spread_NCB = (id_NC[:, :, None] % buckets == np.arange(buckets)) & (id_NC[:, :, None] > 0)
-        return np.concatenate([other_ND, spread_NCB.reshape(len(x_ND), -1).astype(np.float32)], axis=1)
+        spread_NS = spread_NCB.reshape(len(x_ND), len(self.category_C) * buckets)
+        return np.concatenate([other_ND, spread_NS.astype(np.float32)], axis=1)

@@ -106,6 +106,7 @@ def test_ids_are_spread_over_buckets_for_models_that_take_numbers_alone():
     assert np.flatnonzero(wide_NE[0, 4:]).tolist() == [7, BUCKETS + 1]
     assert np.flatnonzero(wide_NE[1, 4:]).tolist() == [BUCKETS + 1]  # the missing one is in none
     assert layout.expanded(x_ND, 4).shape == (2, layout.expanded_width(4)) == (2, 12)
+    assert layout.expanded(x_ND[:0]).shape == (0, layout.expanded_width())
     assert np.array_equal(InputLayout.of(6).expanded(x_ND), x_ND, equal_nan=True)
 
 

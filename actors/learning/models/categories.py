@@ -11,6 +11,7 @@ Shapes: N rows, D encoded dimensions, C columns of ids, E the size of a vector, 
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -77,6 +78,20 @@ class InputLayer(nn.Module):
         """About how many different values of each column have come."""
         share_C = self.seen.float().mean(dim=1).clamp(max=1.0 - 1.0 / _SEEN_BITS)
         return [-_SEEN_BITS / 2 * math.log1p(-share) for share in share_C.tolist()]
+
+    def some_values(self, count: int, draw: np.random.Generator) -> np.ndarray:
+        """int64 [count, C]: ids that count as learned, 0 in a column where none is found."""
+        id_NC = np.zeros((count, len(self.seen)), np.int64)
+        low_mask = (1 << _SEEN_SHIFT) - 1
+        for c, seen in enumerate(self.seen.cpu().numpy()):
+            if not seen.any():
+                continue
+            low_M, high_M = draw.choice(np.flatnonzero(seen), (2, 1024))
+            is_one_M = low_M >> _SEEN_SHIFT == high_M & (_SEEN_BITS - 1 >> _SEEN_SHIFT)  # where the two overlap
+            found = (high_M << _SEEN_SHIFT | low_M & low_mask)[is_one_M]
+            if len(found):
+                id_NC[:, c] = draw.choice(found, count)
+        return id_NC
 
     def rows_wanted(self) -> list[int]:
         """Of each table: no fewer than it has, and enough for the values, up to the bound; a power of two."""

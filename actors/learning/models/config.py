@@ -13,6 +13,13 @@ class ModelConfig(Section):
         "`ensemble`: networks and experts that learn from every row, mixed by what they are worth; `linear`, `mlp`, or "
         "`python`: a factory of yours.",
     )
+    memory_rows: int = setting(
+        5000,
+        "Kind `ensemble`: the latest labelled rows, where neighbours are looked for; and as many of all classes, at most 256.",
+        unit="rows",
+        ge=16,
+        le=5000,
+    )
     hidden: list[int] = setting([128, 128], "Widths of the hidden layers of `mlp`.", unit="units")
     embedding_size: int = setting(
         16, "`mlp`: numbers in the learned vector of each value of a categorical column.", unit="numbers", ge=1, le=1024

@@ -63,6 +63,7 @@ class EnsembleReader:
         self._task, self._layout, self._aim = task, InputLayout.of(inputs), aim_of(task)
         self._inputs = width = self._layout.expanded_width()  # the experts take in numbers alone
         self._stacks = stacks_of(width, width * quantiles.HATS if width <= _WIDEST_HATS else None)
+        self._memory_rows = memory_rows(width, model.memory_rows)
         self._embeddings = sum(len(stack.bodies) for stack in self._stacks)
         self._bodies = Bodies(
             self._stacks, self._aim, seed=seed, freeze=tuple(model.freeze), initial=initial, device=device
@@ -279,15 +280,15 @@ class EnsembleLearner(EnsembleReader):
                 said_REK, code_R, known_K, p["mixture.weights"], p["mixture.trust"], p["mixture.lasting"],
                 p["mixture.second"], rarity_K,
             )  # fmt: skip
-        room, seed = min(lasting.ROWS, memory_rows(self._inputs)), int(rng.integers(1 << 31))
-        lasting.add(p, train.x_ND, codes_of(work.train_y_N), room, seed)
+        room = min(lasting.ROWS, self._memory_rows)
+        lasting.add(p, train.x_ND, np.array(codes_of(work.train_y_N)), room, rng)
 
     def _remember(
         self, experts: Experts, train: Rows, targets: Targets, embedding_TBU: np.ndarray, work: LocalRound
     ) -> None:
         """The memory, the edges, the forests and the ridge after these rows."""
         parts, before = experts.parts, self._state.rows
-        after, room = before + len(targets), memory_rows(self._inputs)
+        after, room = before + len(targets), self._memory_rows
         key = work.train_row_N[-1:]
         parts["rounds"] = np.concatenate([parts["rounds"], key])[-KNOWN_ROUNDS:]
         for name, new in (("x", train.x_ND), ("y", work.train_y_N), ("row", work.train_row_N)):

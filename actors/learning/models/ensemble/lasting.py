@@ -17,9 +17,15 @@ ROWS = 256
 
 
 @compiled
-def _places(code_N: np.ndarray, held_L: np.ndarray, seen_K: np.ndarray, held: int, seed: int, place_N: np.ndarray) -> int:
-    """Where each row goes, -1: nowhere. Changes held_L (codes) and seen_K; returns how many are held."""
-    np.random.seed(seed)
+def _places(
+    code_N: np.ndarray,
+    held_L: np.ndarray,
+    seen_K: np.ndarray,
+    held: int,
+    draw_N2: np.ndarray,
+    place_N: np.ndarray,
+) -> int:
+    """Where each row goes, -1: nowhere; by two draws from [0, 1). Changes held_L (codes), seen_K; returns how many are held."""
     held_K = np.zeros(len(seen_K), np.int64)
     for at in range(held):
         held_K[held_L[at]] += 1
@@ -33,9 +39,9 @@ def _places(code_N: np.ndarray, held_L: np.ndarray, seen_K: np.ndarray, held: in
         else:
             most = np.argmax(held_K)
             giving = code if held_K[code] == held_K[most] else most
-            if giving == code and np.random.random() >= held_K[code] / seen_K[code]:
+            if giving == code and draw_N2[n, 0] >= held_K[code] / seen_K[code]:
                 continue
-            nth = np.random.randint(held_K[giving])
+            nth = int(draw_N2[n, 1] * held_K[giving])
             for at in range(held):
                 if held_L[at] == giving:
                     if nth == 0:
@@ -48,14 +54,14 @@ def _places(code_N: np.ndarray, held_L: np.ndarray, seen_K: np.ndarray, held: in
     return held
 
 
-def add(parts: dict[str, np.ndarray], x_ND: np.ndarray, code_N: np.ndarray, rows: int, seed: int) -> None:
+def add(parts: dict[str, np.ndarray], x_ND: np.ndarray, code_N: np.ndarray, rows: int, rng: np.random.Generator) -> None:
     """Offers the rows to a memory of at most `rows`; in place in `parts`."""
     held, outputs = len(parts["lasting.code"]), len(parts["lasting.seen"])
     code_L, place_N = np.full(rows, -1, np.int64), np.empty(len(code_N), np.int64)
     code_L[:held] = parts["lasting.code"]
     seen_K = parts["lasting.seen"].copy()
     assert outputs > int(code_N.max(initial=-1))
-    now = _places(code_N, code_L, seen_K, held, seed, place_N)
+    now = _places(code_N, code_L, seen_K, held, rng.random((len(code_N), 2)), place_N)
     x_LD = np.zeros((now, x_ND.shape[1]), np.float32)
     x_LD[:held] = parts["lasting.x"]
     kept_N = place_N >= 0

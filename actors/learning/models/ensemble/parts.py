@@ -30,8 +30,9 @@ _CLASS_AXES = {
 }  # fmt: skip
 
 
-def memory_rows(inputs: int) -> int:
-    return max(64, min(MEMORY_ROWS, MEMORY_BYTES // (4 * inputs)))
+def memory_rows(inputs: int, wanted: int = MEMORY_ROWS) -> int:
+    """As many as are wanted, or as there is room for."""
+    return min(wanted, max(64, min(MEMORY_ROWS, MEMORY_BYTES // (4 * inputs))))
 
 
 def fresh(aim: int, inputs: int, outputs: int, embeddings: int, experts: int, label: np.dtype) -> Parts:
