@@ -26,8 +26,10 @@ from actors.errors import ConfigError, LearningError, UnknownVersionError
 from actors.initial_weights import initial_weights
 from actors.learning.answer import known_classes, outputs_of
 from actors.learning.answering_module import NETWORKS, answering_module, network_of
-from actors.learning.encoding import RowEncoder
+from actors.learning.encoding import TEXT_DIMENSIONS, RowEncoder
+from actors.learning.inputs import BUCKETS, IDS, InputLayout
 from actors.learning.model_kinds import make_reader
+from actors.learning.models.categories import InputLayer
 from actors.learning.models.config import ModelConfig
 from actors.learning.part import pack
 from actors.learning.running_stats import CLIP
@@ -48,11 +50,28 @@ _PROBES = (64, 1, 7)  # rows, a file for one number of which would show
 _ENCODINGS = {
     ColumnKind.NUMERIC: "one number; NaN where it is missing",
     ColumnKind.VECTOR: "its numbers; NaN where they are missing",
-    ColumnKind.CATEGORICAL: "feature hashing into one-hot buckets, all zero where it is missing: bucket number "
-    "blake2b(text, digest_size=2)[0] modulo the size; true and false in lower case",
-    ColumnKind.TEXT: "signed feature hashing, the sum L2-normalised: of the words (\\w+ of the text in lower case) by CRC-32, "
-    "and of the character 3-grams of ' ' + words joined by ' ' + ' ' by mix(mix(mix(c0) ^ c1) ^ c2) of their code points, mix "
-    "being MurmurHash3's 32-bit finaliser; dimension: hash modulo the size; sign: negative where the hash's top bit is set",
+    ColumnKind.CATEGORICAL: "one id; NaN where it is missing or empty: blake2b(value, digest_size=8), a little-endian integer, "
+    f"modulo {IDS - 1}, plus 1; the value is its text in UTF-8, true and false in lower case however they are written, a "
+    "number as Apache Arrow casts it to a string",
+    ColumnKind.TEXT: f"signed feature hashing into {TEXT_DIMENSIONS} dimensions, the sum L2-normalised, all zero where it is "
+    "missing: of the words (\\w+ of the text in lower case, in Unicode), as often as they occur, by CRC-32 of their UTF-8, and "
+    "of the character 3-grams of ' ' + words joined by ' ' + ' ' by mix(mix(mix(c0) ^ c1) ^ c2) of their code points, mix "
+    f"being MurmurHash3's 32-bit finaliser; dimension: hash modulo {TEXT_DIMENSIONS}; sign: negative where the hash's top bit "
+    "is set",
+}
+_EMBEDDED = (
+    "the i-th id, 24 bits, is the vector 4 * (inputs.hashed.i[id & (rows - 1)] + inputs.hashed.i[(id >> 12) & (rows - 1)]); "
+    "zeros where the id is 0, or inputs.seen[i, id & 16383] or inputs.seen[i, (id >> 10) & 16383] is 0. "
+)
+_SPREAD = (
+    f"in all that is no id, in its order, then {BUCKETS} numbers for each id: 1 at the position id modulo {BUCKETS}, otherwise "
+    "0; all 0 where it is missing"
+)
+_IDS_IN_A_MODEL = {
+    "linear": _EMBEDDED + "It is added to what layers.0 makes of all that is no id",
+    "mlp": _EMBEDDED + "layers.0 takes in all that is no id, in its order, then these vectors, in theirs",
+    "python": "the module takes " + _SPREAD,
+    "ensemble": "every part takes " + _SPREAD + ". These numbers have mean 0 and scale 1",
 }
 
 
@@ -82,23 +101,34 @@ class _Version:
         return initial_weights(self.model) if self.model.freeze else None
 
     @property
-    def inputs(self) -> int:
-        return len(self.state.features.mean_D)
+    def inputs(self) -> InputLayout:
+        return RowEncoder(self.schema).layout
 
     def network(self) -> nn.Module:
-        return network_of(self.state, self.model, self.task, seed=self.seed, initial=self.initial)
+        return network_of(self.state, self.model, self.task, self.inputs, seed=self.seed, initial=self.initial)
 
     def module(self) -> nn.Module:
-        return answering_module(self.network(), self.state, self.task)
+        return answering_module(self.network(), self.state, self.task, self.inputs)
 
     def rows(self, count: int) -> np.ndarray:
-        """Encoded rows as the version has met them, one value in ten missing, one beyond what is clipped."""
+        """Encoded rows as the version has met them: one value in ten missing, one number beyond what is clipped, new ids."""
         draw = np.random.default_rng(self.state.version)
-        features = self.state.features
-        x_ND = (features.mean_D + features.scale_D * draw.normal(size=(count, self.inputs))).astype(np.float32)
+        features, inputs = self.state.features, self.inputs
+        x_ND = (features.mean_D + features.scale_D * draw.normal(size=(count, int(inputs)))).astype(np.float32)
+        x_ND[:, inputs.category_C] = self._ids(count, draw)
         x_ND[draw.random(x_ND.shape) < 0.1] = np.nan
-        x_ND[0, 0] = features.mean_D[0] + 2 * CLIP * features.scale_D[0]
+        for d in inputs.other_D[:1]:
+            x_ND[0, d] = features.mean_D[d] + 2 * CLIP * features.scale_D[d]
         return x_ND
+
+    def _ids(self, count: int, draw: np.random.Generator) -> np.ndarray:
+        """[N, C]: one in four is any; the others have been learned, where the network knows which have."""
+        any_NC = draw.integers(1, IDS, (count, len(self.inputs.category_C)))
+        layer = getattr(self.network(), "inputs", None)
+        if not isinstance(layer, InputLayer):
+            return any_NC
+        learned_NC = layer.some_values(count, draw)
+        return np.where((learned_NC == 0) | (draw.random(any_NC.shape) < 0.25), any_NC, learned_NC)
 
     def answers(self, x_ND: np.ndarray) -> np.ndarray:
         """What a replica answers: probabilities [N, K], or values [N]."""
@@ -127,7 +157,7 @@ def export(config: PerennialConfig, version: int | str, form: str, path: Path) -
         raise LearningError(f"{path} cannot be written: {error}; make room there, or name another file (--out)") from error
     finally:
         unfinished.unlink(missing_ok=True)
-    return Exported(found.state.version, path, found.inputs, outputs_of(found.state, found.task), nbytes)
+    return Exported(found.state.version, path, int(found.inputs), outputs_of(found.state, found.task), nbytes)
 
 
 def document_of(system: str, version: _Version) -> Document:
@@ -146,13 +176,15 @@ def document_of(system: str, version: _Version) -> Document:
         "created_at": version.manifest.created_at,
         "config_digest": version.manifest.about.get("config_digest"),
         "scores": version.manifest.about.get("scores"),
-        "inputs": version.inputs,
+        "inputs": int(version.inputs),
         "columns": [
             {"name": column.name, "kind": str(column.kind), "start": place.start, "stop": place.stop}
             for column, place in places
         ],
         "encoding": {str(kind): _ENCODINGS[kind] for kind in sorted(kinds)},
-        "standardisation": f"z = (x - features.mean) / features.scale in float64, 0 where that is NaN, clipped at +-{CLIP:g}",
+        "standardisation": f"z = (x - features.mean) / features.scale in float64, 0 where that is NaN, clipped at +-{CLIP:g}; "
+        "an id is not clipped",
+        "ids": _IDS_IN_A_MODEL[version.model.kind] if len(version.inputs.category_C) else None,
         "label": {"name": version.schema.label, "type": str(version.schema.label_type)},
         "task": task.model_dump(mode="json"),
         "model": version.model.model_dump(mode="json"),
