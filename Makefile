@@ -34,6 +34,7 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard actors/__init__.py serve/__i
 	@echo "Setting up .venv; the first time this takes some minutes."
 	$(PIP) torch==2.13.0
 	$(PIP) -e ".[dev]"
+	$(BIN)/python -m actors.learning.models.ensemble.compiled
 	@touch $@
 
 run: install
