@@ -9,7 +9,8 @@ from ray import ObjectRef
 from ray.exceptions import RayActorError, RayError
 
 from actors.status import ActorHealth
-from cluster.launch import Member, Vitals
+from cluster.launch import Member
+from cluster.vitals import Vitals
 
 _SILENT_AFTER_S = 15.0
 _BUSY_WINDOW_S = 10.0

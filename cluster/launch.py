@@ -7,7 +7,6 @@ their own, so that several systems share a cluster. They are not detached: when 
 """
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.durable import Resumed
-from actors.errors import ConfigError, LearningError, PerennialError
+from actors.errors import ConfigError, LearningError
 from actors.evaluator import Evaluator
 from actors.ingestor import Ingestor
 from actors.initial_weights import initial_weights
@@ -44,20 +43,13 @@ from actors.version_manager import VersionManager
 from actors.version_store import VersionStore
 from cluster.calls import SLICE_S, value_of
 from cluster.config import PerennialConfig
+from cluster.vitals import with_vitals
 from serve.names import SystemNames
 
 START_TIMEOUT_S = 120.0
 VERSION_MANAGER, LABEL_JOINER = "version_manager", "label_joiner"
 _FIRST_ROWS, _FIRST_ROWS_S = 100, 1.0
 _WAITING_THREADS = 64  # replicas and people that wait for the version manager at once
-
-
-@dataclass(frozen=True, slots=True)
-class Vitals:
-    """An actor's own word on where it lives."""
-
-    pid: int
-    node: str
 
 
 @dataclass(slots=True)
@@ -249,7 +241,7 @@ class Launcher:
         **options: Any,
     ) -> Member:
         # A thread of its own answers `vitals` while the role is at work.
-        actor = ray.remote(concurrency_groups={"control": 1, **(groups or {})})(_with_vitals(role_class))
+        actor = ray.remote(concurrency_groups={"control": 1, **(groups or {})})(with_vitals(role_class))
         if on_this_node:  # it touches files that the user named on this machine
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"num_cpus": 0, **options}
@@ -289,27 +281,6 @@ def started(*members: Member) -> None:
         except RayActorError as error:
             reason = str(error).strip().splitlines()[-1]
             raise LearningError(f"{member.name} cannot start: {reason}. The full traceback is in Ray's logs.") from error
-
-
-def _with_vitals(role_class: type) -> type:
-    """The role, answering `vitals`. What its constructor refuses, `vitals` raises: of that, Ray keeps only the text."""
-
-    def construct(self: Any, *arguments: Any) -> None:
-        self.refusal = None
-        try:
-            super(role, self).__init__(*arguments)
-        except PerennialError as error:
-            self.refusal = error
-
-    def vitals(self: Any) -> Vitals:
-        if self.refusal is not None:
-            raise self.refusal
-        return Vitals(os.getpid(), ray.get_runtime_context().get_node_id())
-
-    role: type[Any] = type(
-        role_class.__name__, (role_class,), {"__init__": construct, "vitals": vitals, "__doc__": role_class.__doc__}
-    )
-    return role
 
 
 def needs_first_rows(config: PerennialConfig) -> bool:

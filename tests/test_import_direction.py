@@ -1,6 +1,8 @@
 """Imports go one way, actors.learning < actors < serve < cluster, and what is pure stays pure."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +85,14 @@ def test_the_roles_are_plain_classes_that_know_no_ray(file):
     assert "ray" not in {module.partition(".")[0] for module in imports_of(file)}
 
 
+def test_roles_that_do_not_compute_with_torch_do_not_import_it():
+    """It is seconds of every start, and 200 MB of every process."""
+    light = "actors.ingestor, actors.replay_shard, actors.label_joiner, cluster.vitals"
+    code = f"import sys, {light}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "False\n", done.stderr
+
+
 @ALL
 def test_our_serve_is_never_hidden_by_rays(file):
     for node in ast.walk(ast.parse(file.read_text())):
@@ -92,8 +102,6 @@ def test_our_serve_is_never_hidden_by_rays(file):
 
 @pytest.mark.parametrize("folder", ["tests", "actors", "cluster", "serve"])
 def test_no_module_takes_a_name_of_the_standard_library_where_scripts_would_find_it(folder):
-    import sys
-
     clashing = [file for file in (ROOT / folder).glob("*.py") if file.stem in sys.stdlib_module_names]
     assert clashing == []
 
