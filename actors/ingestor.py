@@ -266,7 +266,7 @@ class Ingestor:
             self._next_offsets[segment.partition] = int(segment.offset_N[-1]) + 1
             self._trained_row = int(segment.row_N[-1]) + 1
         train, suspects = _divided(train, order.set_aside) if order else (train, [])
-        labels = None if _bounds(labelled) == _bounds(train) else self._labels(labelled)
+        labels = None if _bounds(labelled) == _bounds(train) else self._rows(labelled, labelled=True)
         spans = tuple(span for segment in train for span in _runs(segment))
         train_rows = self._rows(train, labelled=True)
         if self._stream.label_delay_rows == 0 and _bounds(test) == _bounds(train):
@@ -358,11 +358,6 @@ class Ingestor:
         if not segments:
             return Rows(np.zeros(0, np.int64), np.zeros((0, int(self._inputs)), np.float32), y_N)
         return Rows(np.concatenate([s.row_N for s in segments]), np.concatenate([s.x_ND for s in segments]), y_N)
-
-    def _labels(self, segments: list[_Segment]) -> Rows:
-        """Labels alone, for scores."""
-        row_N = np.concatenate([s.row_N for s in segments]) if segments else np.zeros(0, np.int64)
-        return Rows(row_N, np.zeros((len(row_N), 0), np.float32), self._coded(segments))
 
     def _coded(self, segments: list[_Segment]) -> np.ndarray:
         """Labels as the model takes them. A class gets its code here, when the first label that names it becomes visible."""

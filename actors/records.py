@@ -98,7 +98,7 @@ class RoundBatch:
 
     With `stream.label_delay_rows: 0` the two are the same rows and share their arrays. `classes[code]` is the class as
     the user wrote it; it knows only classes of labels that are visible. `labelled` are the rows whose labels have become
-    visible, without their features, where some of them are not to be learned yet; None: they are the train rows.
+    visible, where some of them are not to be learned yet; None: they are the train rows.
     """
 
     round: int

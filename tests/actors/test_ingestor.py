@@ -285,6 +285,8 @@ def test_rows_wait_for_the_order_that_lets_them_and_are_scored_meanwhile(tmp_pat
     for batch, header in rounds:
         assert len(batch.labels.y_N) == header.labelled_rows
         assert header.order is not None
+    tested_ND, labelled_ND = (np.concatenate([getattr(b, part).x_ND for b, _ in rounds]) for part in ("test", "labels"))
+    np.testing.assert_array_equal(labelled_ND, tested_ND, "versions are scored on rows that still wait")
 
 
 def test_while_rows_that_have_waited_are_learned_no_others_are_predicted(tmp_path):
