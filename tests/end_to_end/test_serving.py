@@ -17,10 +17,8 @@ from waiting import wait_until
 
 from actors.durable import model_of
 from actors.learning.model_kinds import make_reader
-from actors.learning.models.config import ModelConfig
-from actors.learning.schema import Schema
 from actors.learning.state import ModelState
-from actors.learning.task import TaskConfig
+from actors.release_desk import Blueprint
 from actors.version_store import VersionStore
 from cluster.launch import VERSION_MANAGER, namespace_of
 from serve.instances import InstanceEncoder
@@ -150,7 +148,7 @@ def test_two_hundred_moves_under_load_fail_no_request_and_mix_no_versions(system
     durable = [each["version"] for each in client.get("/versions?newest=1000")["versions"] if each["is_durable"]]
     old = [version for version in durable if version < head - 4][-3:]
     assert old and client.get(f"/versions/{old[0]}")["durable"]["files"], "some are in storage only"
-    states, schema = states_and_schema(live, [head - 2, head - 1, head], old)
+    states, b = states_and_blueprint(live, [head - 2, head - 1, head], old)
     kept = [*states]
     asked = [each["features"] for each in examples(40, seed=3)]
     replies: list[tuple[int, dict[str, Any]]] = []
@@ -175,10 +173,10 @@ def test_two_hundred_moves_under_load_fail_no_request_and_mix_no_versions(system
         finally:
             done.set()
         assert all(each.result() for each in loads)
-    x_ND = InstanceEncoder(schema).encode(asked)
+    x_ND = InstanceEncoder(b.schema).encode(asked)
     expected = {}
     for version, state in states.items():
-        reader = make_reader(ModelConfig(), TaskConfig(), x_ND.shape[1], seed=1)
+        reader = make_reader(b.model, b.task, b.inputs, seed=b.seed, initial=b.initial)
         reader.load(state)
         answer = reader.predict(x_ND)
         expected[version] = [dict(zip(state.classes, row, strict=True)) for row in answer.probability_NK.tolist()]
@@ -188,16 +186,17 @@ def test_two_hundred_moves_under_load_fail_no_request_and_mix_no_versions(system
     client.post("/promote", {"version": head, "reason": "where it was"})
 
 
-def states_and_schema(live: LiveSystem, kept: list[int], durable: list[int]) -> tuple[dict[int, ModelState], Schema]:
+def states_and_blueprint(live: LiveSystem, kept: list[int], durable: list[int]) -> tuple[dict[int, ModelState], Blueprint]:
     """The versions as the version manager keeps them, and as storage does."""
     store = VersionStore(str(live.folder / "storage"))
     ray.init(address=live.address, log_to_driver=False, configure_logging=False)
     try:
         manager = ray.get_actor(VERSION_MANAGER, namespace=namespace_of(live.name))
-        states = ray.get([manager.state.remote(version) for version in kept], timeout=20)
+        # Copied: Ray's memory goes with the connection.
+        states = deepcopy(ray.get([manager.state.remote(version) for version in kept], timeout=20))
         stored = {version: model_of(store, store.manifest(version)) for version in durable}
-        schema = ray.get(manager.blueprint.remote(), timeout=20).schema
-        return stored | dict(zip(kept, deepcopy(states), strict=True)), schema  # copied: Ray's memory goes with the connection
+        blueprint = deepcopy(ray.get(manager.blueprint.remote(), timeout=20))
+        return stored | dict(zip(kept, states, strict=True)), blueprint
     finally:
         ray.shutdown()
 
