@@ -68,26 +68,33 @@ class Bodies:
     ) -> None:
         self._stacks, self._aim, self._device = stacks, aim, device
         self._seed, self._freeze, self._initial = seed, freeze, dict(initial or {})
+        self._laid_out: Layout | None = None
         self.load((), np.zeros(0, np.float32), {}, 0)
 
     def load(self, layout: Layout, flat_P: np.ndarray, moments: Mapping[str, np.ndarray], outputs: int) -> None:
         """Takes over a version's weights and moments (copied), widened to `outputs`; weights that it lacks start afresh."""
-        self.layout = layout_of(self._shapes(outputs)) if outputs else ()
-        size = self.layout[-1].stop if self.layout else 0
-        fresh_P = np.zeros(size, np.float32) if layout else self._drawn()
-        self._flat_P = torch.from_numpy(relaid(flat_P, layout, self.layout).copy() if layout else fresh_P).to(self._device)
-        held = {n: relaid(m, layout, self.layout) for n, m in moments.items() if m.ndim and layout}
-        self._first_P, self._second_P = (
-            torch.from_numpy(np.array(held.get(name, np.zeros(size, np.float32)))).to(self._device)
-            for name in ("exp_avg", "exp_avg_sq")
-        )
+        self._lay_out(layout_of(self._shapes(outputs)) if outputs else ())
+        self._flat_P.copy_(torch.from_numpy(np.array(relaid(flat_P, layout, self.layout)) if layout else self._drawn()))
+        for name, moment_P in (("exp_avg", self._first_P), ("exp_avg_sq", self._second_P)):
+            if layout and name in moments:
+                moment_P.copy_(torch.from_numpy(np.array(relaid(moments[name], layout, self.layout))))
+            else:
+                moment_P.zero_()
         self._steps = float(moments["step"]) if "step" in moments else 0.0
-        self._weights = self._views(self._flat_P)
+
+    def _lay_out(self, layout: Layout) -> None:
+        """Room for weights, moments and gradients, and views of them by name: made anew only where the layout changes."""
+        if layout == self._laid_out:
+            return
+        self.layout = self._laid_out = layout
+        size = layout[-1].stop if layout else 0
+        self._flat_P, self._first_P, self._second_P, self._gradient_P = torch.zeros(4, size, device=self._device)
+        self._weights, self._gradients = self._views(self._flat_P), self._views(self._gradient_P)
         self._make_settings()
 
     @property
     def flat_P(self) -> np.ndarray:
-        return self._flat_P.cpu().numpy().copy()
+        return np.array(self._flat_P.cpu())
 
     @property
     def moments(self) -> dict[str, np.ndarray]:
@@ -103,11 +110,10 @@ class Bodies:
         """One step of every network on x_SND and the S targets of its stack; the mean loss of the first network."""
         if not self.layout:
             return float("nan")
-        gradient_P = torch.zeros_like(self._flat_P)
-        gradients, losses = self._views(gradient_P), []
+        gradient_P, losses = self._gradient_P.zero_(), []
         known = torch.from_numpy(known_K).to(self._device)
         for name, (x_SND, targets) in inputs.items():
-            losses.append(self._backward(name, torch.from_numpy(x_SND).to(self._device), targets, known, gradients))
+            losses.append(self._backward(name, torch.from_numpy(x_SND).to(self._device), targets, known))
         if self._freeze:
             gradient_P *= self._learned_P
         self._steps += 1.0
@@ -125,9 +131,7 @@ class Bodies:
         second_SNU = torch.baddbmm(w[f"{stack}.hidden.bias"], first_SNU, w[f"{stack}.hidden.weight"]).relu_()
         return first_SNU, second_SNU, torch.baddbmm(w[f"{stack}.output.bias"], second_SNU, w[f"{stack}.output.weight"])
 
-    def _backward(
-        self, stack: str, x_SND: Tensor, targets: list[Targets], known_K: Tensor, gradients: Mapping[str, Tensor]
-    ) -> float:
+    def _backward(self, stack: str, x_SND: Tensor, targets: list[Targets], known_K: Tensor) -> float:
         first_SNU, second_SNU, out_SNK = self._forward(stack, x_SND)
         gap_SNK, loss = self._gap(out_SNK, targets, known_K)
         gap_SNK /= x_SND.shape[1]
@@ -136,8 +140,8 @@ class Bodies:
         first_gap_SNU = (second_gap_SNU @ w[f"{stack}.hidden.weight"].transpose(1, 2)) * (first_SNU > 0)
         layers = (("output", second_SNU, gap_SNK), ("hidden", first_SNU, second_gap_SNU), ("input", x_SND, first_gap_SNU))
         for layer, below_SNU, above_SNU in layers:
-            gradients[f"{stack}.{layer}.weight"].copy_(below_SNU.transpose(1, 2) @ above_SNU)
-            gradients[f"{stack}.{layer}.bias"].copy_(above_SNU.sum(dim=1, keepdim=True))
+            self._gradients[f"{stack}.{layer}.weight"].copy_(below_SNU.transpose(1, 2) @ above_SNU)
+            self._gradients[f"{stack}.{layer}.bias"].copy_(above_SNU.sum(dim=1, keepdim=True))
         return loss
 
     def _gap(self, out_SNK: Tensor, targets: list[Targets], known_K: Tensor) -> tuple[Tensor, float]:

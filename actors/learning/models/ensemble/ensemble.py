@@ -198,10 +198,11 @@ class EnsembleLearner(EnsembleReader):
         state, y_T, rows = self._state, work.train_y_N, len(work.train_y_N)
         if self._aim in (CLASSES, SCORES):
             met = int(codes_of(y_T).max()) + 1 if rows else 0
-            self._outputs = max(self._outputs, met)
+            if met > self._outputs:
+                self._outputs = met
+                self._bodies.load(state.layout, state.flat_P, state.optimizer, met)
             if not self._outputs:
                 return _of_slices(no_classes(len(work.test_x_ND), 0), work.test_slices)
-            self._bodies.load(state.layout, state.flat_P, state.optimizer, self._outputs)
         upto_N, age_T = schedule(work.test_row_N, work.train_row_N, work.label_delay_rows)
         features = state.features if state.features.count_D.any() or not rows else self._layout.statistics(work.train_x_ND)
         is_first_value = bool(len(state.target.count_D)) and not state.target.count_D.any()
