@@ -36,10 +36,11 @@ _SMOOTHED, _SMOOTHED_MIXTURE = np.float32(0.02), np.float32(1e-3)
 
 
 def fresh_second() -> np.ndarray:
-    """float32 [C, X]: ordinary rows trust what follows the stream, all of it alike; of rare classes the lasting one knows."""
+    """float32 [C, X]: ordinary rows trust what follows the stream, all of it alike; for rare classes half goes to the lasting."""
     second_CX = np.zeros((CONTEXTS, MIXTURES), np.float32)
     second_CX[0, :-1] = 1.0 / (MIXTURES - 1)
-    second_CX[1:, -1] = 1.0
+    second_CX[1:, :-1] = 0.5 / (MIXTURES - 1)
+    second_CX[1:, -1] = 0.5
     return second_CX
 
 
