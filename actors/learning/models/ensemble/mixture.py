@@ -36,7 +36,7 @@ _SMOOTHED, _SMOOTHED_MIXTURE = np.float32(0.02), np.float32(1e-3)
 
 
 def fresh_second() -> np.ndarray:
-    """float32 [C, X]: at first all that follow the stream count alike; for rare classes, the lasting one as much as all of them."""
+    """float32 [C, X]: all that follow the stream count alike at first; for rare classes the lasting one half of it."""
     second_CX = np.zeros((CONTEXTS, MIXTURES), np.float32)
     second_CX[0, :-1] = 1.0 / (MIXTURES - 1)
     second_CX[1:, :-1] = 0.5 / (MIXTURES - 1)
