@@ -43,7 +43,8 @@ def start_from(config: PerennialConfig, *, fresh: bool, force: bool) -> Resumed 
 def going_on_from(config: PerennialConfig, store: VersionStore, manifest: Manifest) -> Resumed:
     """What the version holds. Raises ConfigError where it is of another task or model, DamagedVersionError."""
     for section, given in (("task", config.task), ("model", config.model)):
-        _check_same(section, manifest.about[section], given.model_dump(mode="json"), manifest.version, config.storage)
+        held = type(given).model_validate(dict(manifest.about[section]))  # a key that was not there yet has its default
+        _check_same(section, held.model_dump(mode="json"), given.model_dump(mode="json"), manifest.version, config.storage)
     found = resumed(store, manifest)
     if manifest.about["optimizer"] == str(config.learners.optimizer.name):
         return found
@@ -83,7 +84,7 @@ def _last_move(config: PerennialConfig) -> Event | None:
     return None
 
 
-_MAY_CHANGE = {("task", "max_classes"), ("task", "exploration"), ("model", "init_from")}
+_MAY_CHANGE = {("task", "max_classes"), ("task", "exploration"), ("model", "init_from"), ("model", "memory_rows")}
 
 
 def _check_same(section: str, held: dict[str, Any], given: dict[str, Any], version: int, storage: str) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from actors.audit_log import AuditLog
 from actors.durable import Cut, commit
+from actors.errors import ConfigError
 from actors.event_journal import EventJournal
 from actors.learning.promotion import Aliases
 from actors.learning.running_stats import RunningStats
@@ -30,8 +31,8 @@ def a_config(folder, policy):
     return load_config(None, [f"storage={folder}", f"promotion.policy={policy}"])
 
 
-def durable(folder, policy, versions, production):
-    """Versions made durable while production was `production`, and the journal of that run."""
+def durable(folder, policy, versions, production, unknown=()):
+    """Versions made durable while production was `production`, and the journal of that run, which had no keys `unknown`."""
     config, parent = a_config(folder, policy), None
     journal = EventJournal(AuditLog(str(folder)), lambda: 5.0)
     journal.tell([("started", {"version": 0, "rows": 0})])
@@ -39,7 +40,8 @@ def durable(folder, policy, versions, production):
     for version in versions:
         about = {
             "rows": 10 * version, "scores": None, "lineage": {}, "aliases": {}, "schema": SCHEMA.to_json(),
-            "task": config.task.model_dump(mode="json"), "model": config.model.model_dump(mode="json"),
+            "task": config.task.model_dump(mode="json"),
+            "model": {key: value for key, value in config.model.model_dump(mode="json").items() if key not in unknown},
             "optimizer": str(config.learners.optimizer.name),
         }  # fmt: skip
         aliases = Aliases(production, version, None)
@@ -94,3 +96,11 @@ def test_moves_from_before_a_fresh_start_do_not_count(tmp_path):
     moved(journal, "rolled_back", 1, held=True)
     journal.tell([("started", {"version": 0, "rows": 0}), ("started", {"version": 3, "rows": 30})])
     assert start(config) == (3, False)
+
+
+def test_a_key_that_the_version_did_not_know_had_its_default(tmp_path):
+    config, _ = durable(tmp_path, "always", [1, 2, 3], 3, unknown=("embedding_rows", "memory_rows"))
+    assert start(config)[0] == 3
+    other = config.model_copy(update={"model": config.model.model_copy(update={"embedding_rows": 4096})})
+    with pytest.raises(ConfigError, match="model.embedding_rows is 4096, but version 3 .* was learned with 2048"):
+        start(other)
