@@ -102,5 +102,5 @@ def test_a_key_that_the_version_did_not_know_had_its_default(tmp_path):
     config, _ = durable(tmp_path, "always", [1, 2, 3], 3, unknown=("embedding_rows", "memory_rows"))
     assert start(config)[0] == 3
     other = config.model_copy(update={"model": config.model.model_copy(update={"embedding_rows": 4096})})
-    with pytest.raises(ConfigError, match="model.embedding_rows is 4096, but version 3 .* was learned with 2048"):
+    with pytest.raises(ConfigError, match=r"embedding_rows is 4096, but version 3 .* was learned with 2048"):
         start(other)
