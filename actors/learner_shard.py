@@ -15,7 +15,7 @@ from actors.learner_config import LearnersConfig
 from actors.learning.consolidation import delta_norm
 from actors.learning.inputs import InputLayout
 from actors.learning.labels import label_dtype
-from actors.learning.learner import Learner, LocalRound
+from actors.learning.learner import LocalRound
 from actors.learning.model_kinds import make_learner
 from actors.learning.models.config import ModelConfig
 from actors.learning.state import LocalChange, ModelState
@@ -110,7 +110,7 @@ class LearnerShard:
 
     def _echo(self, replay: ReplaySample | None) -> Echo | None:
         draws = replay is not None and replay.slot_N is not None
-        if not isinstance(self._learner, Learner) or not (draws or self._tells_logits):
+        if not (draws or self._tells_logits):
             return None
         found, none_N = self._learner.findings(), np.zeros(0, np.int64)
         slot_R = replay.slot_N if replay is not None and replay.slot_N is not None else none_N

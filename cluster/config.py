@@ -86,7 +86,6 @@ class PerennialConfig(Section):
             )
         if self.model.kind == "ensemble":
             for key, is_so in (
-                ("replay.strategy: prioritized", bool(self.replay.ratio) and self.replay.strategy == "prioritized"),
                 (f"learners.regularizer: {self.learners.regularizer}", self.learners.regularizer != "none"),
                 (f"learners.epochs: {self.learners.epochs}", self.learners.epochs > 1),
                 ("learners.optimizer.groups", bool(self.learners.optimizer.groups)),

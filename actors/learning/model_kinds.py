@@ -7,7 +7,7 @@ import numpy as np
 
 from actors.learning.answer import Answer, NetworkReader
 from actors.learning.inputs import InputLayout
-from actors.learning.learner import Learner, LocalRound
+from actors.learning.learner import Findings, Learner, LocalRound
 from actors.learning.models.config import ModelConfig
 from actors.learning.optimizers import OptimizerConfig
 from actors.learning.regularizers.config import RegularizationConfig, RegularizerKind
@@ -30,6 +30,9 @@ class RoundLearner(Reader, Protocol):
     def round(self, work: LocalRound) -> Answer: ...
 
     def train(self, x_ND: np.ndarray, y_N: np.ndarray) -> None: ...
+
+    def findings(self) -> Findings:
+        """What the round tells of rows."""
 
     def change(self, classes: tuple[Any, ...] = ()) -> LocalChange: ...
 

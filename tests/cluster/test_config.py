@@ -230,10 +230,6 @@ def test_the_digest_tells_what_is_configured_not_how_it_was_written(tmp_path):
             "learners.regularizer is der, which needs replayed rows",
         ),
         (("learners.regularizer=ewc", "model.kind=ensemble"), "learners.regularizer: ewc is for a model that is one network"),
-        (
-            ("replay.strategy=prioritized", "model.kind=ensemble"),
-            "replay.strategy: prioritized is for a model that is one network",
-        ),
         (("learners.epochs=2", "model.kind=ensemble"), "learners.epochs: 2 is for a model that is one network"),
         (("consolidation.strategy=krum", "learners.shards=4"), "from 5 shards on, and learners.shards is 4"),
         (("consolidation.strategy=median", "learners.shards=3", "consolidation.mode=async"), "take sync, or mean"),

@@ -254,3 +254,17 @@ def test_the_schedule_shows_a_label_after_the_row_that_lies_delay_rows_later() -
     assert age_T.tolist() == [0] * 5
     upto_N, age_T = schedule(np.arange(0), np.arange(3), 7)
     assert len(upto_N) == 0 and age_T.tolist() == [0, 0, 0]
+
+
+def test_it_tells_how_badly_replayed_rows_were_predicted() -> None:
+    x_ND, y_N = blobs(900)
+    _, head, _ = learned(x_ND[:450], y_N[:450])
+    learner = EnsembleLearner(MODEL, CLASSES, 2, seed=3)
+    learner.load(head)
+    work = work_of(x_ND, y_N, (300, 364), (300, 364), 0, 0, 1)
+    wrong_N = np.arange(100) % 4 == 0
+    replayed_N = np.where(wrong_N, (y_N[:100] + 1) % 3, y_N[:100])
+    for weight_N in (None, np.full(100, 0.5, np.float32)):
+        learner.round(replace(work, replay_x_ND=x_ND[:100], replay_y_N=replayed_N, replay_weight_N=weight_N))
+        loss_R = learner.findings().loss_R
+        assert len(loss_R) == 100 and loss_R[wrong_N].min() > loss_R[~wrong_N].mean()

@@ -94,7 +94,7 @@ class Bodies:
 
     @property
     def flat_P(self) -> np.ndarray:
-        return np.array(self._flat_P.cpu())
+        return np.array(self._flat_P.cpu().numpy())
 
     @property
     def moments(self) -> dict[str, np.ndarray]:
@@ -106,10 +106,10 @@ class Bodies:
         _, embedding_SNU, out_SNK = self._forward(stack, torch.from_numpy(x_ND).to(self._device)[None])
         return embedding_SNU.cpu().numpy(), out_SNK.cpu().numpy()
 
-    def step(self, inputs: Mapping[str, tuple[np.ndarray, list[Targets]]], known_K: np.ndarray, rate_factor: float) -> float:
-        """One step of every network on x_SND and the S targets of its stack; the mean loss of the first network."""
-        if not self.layout:
-            return float("nan")
+    def step(
+        self, inputs: Mapping[str, tuple[np.ndarray, list[Targets]]], known_K: np.ndarray, rate_factor: float
+    ) -> np.ndarray:
+        """One step of every network on x_SND and the S targets of its stack; the losses of the first stack's rows, [S, N]."""
         gradient_P, losses = self._gradient_P.zero_(), []
         known = torch.from_numpy(known_K).to(self._device)
         for name, (x_SND, targets) in inputs.items():
@@ -122,7 +122,7 @@ class Bodies:
         first_P = self._first_P / (1.0 - self._beta1_P**self._steps)
         second_P = self._second_P / (1.0 - self._corrected_P * self._beta2_P**self._steps)
         self._flat_P.addcdiv_(first_P * self._rate_P, second_P.sqrt_().add_(1e-8), value=-rate_factor)
-        return losses[0]
+        return np.array(losses[0].cpu().numpy())
 
     def _forward(self, stack: str, x_SND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         w = self._weights
@@ -131,10 +131,11 @@ class Bodies:
         second_SNU = torch.baddbmm(w[f"{stack}.hidden.bias"], first_SNU, w[f"{stack}.hidden.weight"]).relu_()
         return first_SNU, second_SNU, torch.baddbmm(w[f"{stack}.output.bias"], second_SNU, w[f"{stack}.output.weight"])
 
-    def _backward(self, stack: str, x_SND: Tensor, targets: list[Targets], known_K: Tensor) -> float:
+    def _backward(self, stack: str, x_SND: Tensor, targets: list[Targets], known_K: Tensor) -> Tensor:
         first_SNU, second_SNU, out_SNK = self._forward(stack, x_SND)
-        gap_SNK, loss = self._gap(out_SNK, targets, known_K)
-        gap_SNK /= x_SND.shape[1]
+        gap_SNK, loss_SN = self._gap(out_SNK, targets, known_K)
+        weight_SN = torch.from_numpy(np.stack([t.weight_T for t in targets])).to(self._device)
+        gap_SNK *= weight_SN[..., None] / x_SND.shape[1]
         w = self._weights
         second_gap_SNU = (gap_SNK @ w[f"{stack}.output.weight"].transpose(1, 2)) * (second_SNU > 0)
         first_gap_SNU = (second_gap_SNU @ w[f"{stack}.hidden.weight"].transpose(1, 2)) * (first_SNU > 0)
@@ -142,30 +143,29 @@ class Bodies:
         for layer, below_SNU, above_SNU in layers:
             self._gradients[f"{stack}.{layer}.weight"].copy_(below_SNU.transpose(1, 2) @ above_SNU)
             self._gradients[f"{stack}.{layer}.bias"].copy_(above_SNU.sum(dim=1, keepdim=True))
-        return loss
+        return loss_SN
 
-    def _gap(self, out_SNK: Tensor, targets: list[Targets], known_K: Tensor) -> tuple[Tensor, float]:
-        """The gradient of each row's loss by the outputs, and the first network's mean loss."""
+    def _gap(self, out_SNK: Tensor, targets: list[Targets], known_K: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient of each row's loss by the outputs, and the losses, both before they are weighted."""
         code_SN = torch.from_numpy(np.stack([t.code_T for t in targets])).to(self._device)
         if self._aim == CLASSES:
             log_SNK = torch.log_softmax(out_SNK.masked_fill(~known_K, -1e30), dim=2)
-            loss = -float(log_SNK[0].gather(1, code_SN[0, :, None]).mean())
+            loss_SN = -log_SNK.gather(2, code_SN[..., None])[..., 0]
             minus_one_SN1 = torch.full((*code_SN.shape, 1), -1.0, device=self._device)
-            return log_SNK.exp_().scatter_add_(2, code_SN[..., None], minus_one_SN1), loss
+            return log_SNK.exp_().scatter_add_(2, code_SN[..., None], minus_one_SN1), loss_SN
         value_SN = torch.from_numpy(np.stack([t.value_T for t in targets])).to(self._device)
         if self._aim == SCORES:
-            weight_SN = torch.from_numpy(np.stack([t.weight_T for t in targets])).to(self._device)
             is_label_SN1 = value_SN.isnan()[..., None]
             chosen_SNK = torch.nn.functional.one_hot(code_SN, out_SNK.shape[2]).float()
             wanted_SNK = torch.where(is_label_SN1, chosen_SNK, value_SN.nan_to_num()[..., None] * chosen_SNK)
-            counts_SNK = torch.where(is_label_SN1, torch.ones_like(chosen_SNK), chosen_SNK * weight_SN[..., None])
+            counts_SNK = torch.where(is_label_SN1, torch.ones_like(chosen_SNK), chosen_SNK)
             p_SNK = out_SNK.sigmoid()
-            return (p_SNK - wanted_SNK) * counts_SNK, float(((p_SNK[0] - wanted_SNK[0]).square() * counts_SNK[0]).mean())
+            return (p_SNK - wanted_SNK) * counts_SNK, ((p_SNK - wanted_SNK).square() * counts_SNK).sum(dim=2)
         gap_SN1 = (out_SNK[..., 0] - value_SN)[..., None]
         if self._aim == ABSOLUTE:
-            return gap_SN1.sign(), float(gap_SN1[0].abs().mean())
+            return gap_SN1.sign(), gap_SN1[..., 0].abs()
         assert self._aim == SQUARED
-        return 2.0 * gap_SN1, float(gap_SN1[0].square().mean())
+        return 2.0 * gap_SN1, gap_SN1[..., 0].square()
 
     # --- where each weight lies
 

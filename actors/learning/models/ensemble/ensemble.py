@@ -9,6 +9,7 @@ Shapes: N rows to predict, T labelled rows, D features, E experts, K outputs.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from actors.learning.answer import Answer, chosen, known_classes, no_classes, outputs_of
 from actors.learning.inputs import InputLayout
 from actors.learning.labels import codes_of, label_dtype
-from actors.learning.learner import LocalRound
+from actors.learning.learner import Findings, LocalRound
 from actors.learning.models.config import ModelConfig
 from actors.learning.models.ensemble import experts as ask
 from actors.learning.models.ensemble import forest, lasting, mixture, quantiles, recency, ridge, value_mixture
@@ -166,13 +167,14 @@ class EnsembleLearner(EnsembleReader):
     ) -> None:
         self._seed = seed
         super().__init__(model, task, inputs, seed=seed, initial=initial, device=device)
+        self._lasting = next(at for at, body in enumerate(self._stacks[0].bodies) if body.memory == LASTING)
 
     def load(self, state: ModelState) -> None:
         super().load(state)
         self._learned_parts: Mapping[str, np.ndarray] = state.experts
         self._features, self._target = RunningStats.empty(int(self._layout)), RunningStats.empty(len(state.target.count_D))
         self._class_increment_K = np.zeros(len(state.class_counts_K), np.int64)
-        self._rows, self._loss_sum = 0, 0.0
+        self._rows, self._loss_sum, self._loss_R = 0, 0.0, np.zeros(0, np.float32)
 
     def change(self, classes: tuple[Any, ...] = ()) -> LocalChange:
         """What has been learned since `load`; `classes[code]` names the classes, as far as labels are visible."""
@@ -227,6 +229,10 @@ class EnsembleLearner(EnsembleReader):
             self._learn_slowly(experts, train, targets, work)
             self._learned_parts = parts
         return _of_slices(answer, work.test_slices)
+
+    def findings(self) -> Findings:
+        """The losses of the round's replayed rows. A mixture has no outputs that could be told of rows."""
+        return Findings(self._loss_R, np.zeros(0, np.int64), np.zeros((0, 0), np.float32))
 
     def train(self, x_ND: np.ndarray, y_N: np.ndarray) -> None:
         """Labelled rows without predicting any."""
@@ -329,16 +335,18 @@ class EnsembleLearner(EnsembleReader):
         bounds = np.linspace(0, len(own_M), steps + 1).astype(int)
         recent_x_MD = self._state.experts["memory.x"][-_RECENT_ROWS:] if self._state.experts else train.x_ND[:0]
         recent_z_MD, from_M = views.standardised(recent_x_MD), len(old) - len(recent_x_MD)
-        loss, losses = 0.0, 0
+        losses, replayed_losses = [], [np.zeros(0, np.float32)]
         for start, stop in pairwise(bounds):
             new_N = own_M[start:stop]
             low, high = round(start * share), round(stop * share)
             recent_N = rng.integers(len(recent_x_MD), size=high - low) if len(recent_x_MD) else np.zeros(0, np.int64)
             mixed = {RECENT: _joined(_at(targets, new_N), _at(old, from_M + recent_N))}
             z = {RECENT: np.concatenate([train.z_ND[new_N], recent_z_MD[recent_N]])}
-            if len(replayed_R) and len(recent_N) == high - low:
+            if len(replayed_R):
                 mixed[LASTING] = _joined(_at(targets, new_N), _at(replayed_R, np.arange(low, high)))
                 z[LASTING] = np.concatenate([train.z_ND[new_N], replayed_x_RD[low:high]])
+                if not len(recent_x_MD):
+                    mixed[RECENT], z[RECENT] = mixed[LASTING], z[LASTING]
             inputs = {}
             for stack in self._stacks:
                 seen = [body.memory if body.memory in mixed else RECENT for body in stack.bodies]
@@ -349,16 +357,20 @@ class EnsembleLearner(EnsembleReader):
                 else:
                     x_SND = np.stack([z[memory] for memory in seen])
                 inputs[stack.name] = (x_SND, [mixed[memory] for memory in seen])
-            loss += self._bodies.step(inputs, known_K, work.learning_rate_factor)
-            losses += 1
-        self._loss_sum = loss / losses * self._rows
+            loss_SN = self._bodies.step(inputs, known_K, work.learning_rate_factor)
+            losses.append(loss_SN[0].mean())
+            if LASTING in mixed:
+                replayed_losses.append(loss_SN[self._lasting, len(new_N) :])
+        self._loss_sum, self._loss_R = float(np.mean(losses)) * self._rows, np.concatenate(replayed_losses)
 
     def _replayed(self, work: LocalRound, views: ask.Views, experts: Experts) -> tuple[np.ndarray, Targets]:
         """Standardised rows that the replay shards gave, and their labels."""
         if work.replay_x_ND is None or work.replay_y_N is None:
             return np.zeros((0, self._inputs), np.float32), _no_targets()
-        target = self._state.target
-        return views.standardised(self._layout.expanded(work.replay_x_ND)), Targets.of(work.replay_y_N, self._task, target)
+        targets = Targets.of(work.replay_y_N, self._task, self._state.target)
+        if work.replay_weight_N is not None:
+            targets = replace(targets, weight_T=targets.weight_T * work.replay_weight_N)
+        return views.standardised(self._layout.expanded(work.replay_x_ND)), targets
 
 
 def schedule(test_row_N: np.ndarray, train_row_N: np.ndarray, delay: int) -> tuple[np.ndarray, np.ndarray]:
