@@ -62,12 +62,16 @@ def expected_of(status: dict[str, Any]) -> dict[str, float]:
     }
 
 
+# A memory that is full early: what an idle system tells of it is a round old.
+SMALL = ("model.kind=mlp", "replay.shards=2", "replay.capacity_rows=1000")
+
+
 def test_prometheus_sees_what_status_and_report_say(shared_ray, prometheus_program, tmp_path):
     write_rows(tmp_path / "rows.csv")
     stream = ("stream.kind=files", f"stream.path={tmp_path / 'rows.csv'}", "stream.follow=true")
     with (
         prometheus_of(prometheus_program, shared_ray.metrics_port, tmp_path) as prometheus,
-        LiveSystem(shared_ray.address, tmp_path, "watched", *stream, "model.kind=mlp", "replay.shards=2") as system,
+        LiveSystem(shared_ray.address, tmp_path, "watched", *stream, *SMALL) as system,
     ):
         status = wait_until(lambda: settled(system), 90, "the end of the file")
         assert status is not None
