@@ -93,9 +93,7 @@ def accuracy(
             learner.load(head)
             replayed = memory.sample(int(setting.ratio * len(at_N)))
             rows = (row_N[part], x_ND[part])
-            work = LocalRound(
-                *rows, *rows, y_N[part], hand, hand, 0, replay_x_ND=replayed.x_ND, replay_y_N=replayed.y_N
-            )
+            work = LocalRound(*rows, *rows, y_N[part], hand, hand, 0, replay_x_ND=replayed.x_ND, replay_y_N=replayed.y_N)
             right += int((learner.round(work).code_N == y_N[part][at_N]).sum())
             contributions.append(Contribution(head, 0, learner.change()))
         head = consolidate(head, contributions, shards)

@@ -1,4 +1,7 @@
-"""Waiting for an actor's answer: with a deadline, and with errors in our own words."""
+"""Waiting for an actor's answer: with a deadline, and with errors in our own words.
+
+Imported by actors too, and so it imports nothing that is large.
+"""
 
 import time
 from collections.abc import Callable
@@ -31,6 +34,11 @@ def value_of(ref: ObjectRef, timeout_s: float = CALL_TIMEOUT_S) -> Any:
         raise LearningError(f"a role failed: {cause!r}. The full traceback is in Ray's logs.") from error
     except GetTimeoutError as error:
         raise LearningError(f"a role has not answered within {timeout_s:g} s; `ray stack` shows where it hangs") from error
+
+
+def shared(value: object) -> list[ObjectRef]:
+    """Where all can read it, in a list: Ray hands over the value itself where a reference is the whole answer."""
+    return [ray.put(value)]
 
 
 def _cause(error: RayTaskError) -> BaseException:

@@ -114,7 +114,8 @@ def _pattern(path: str) -> str:
 
 
 def _key_at(path: str, tags: frozenset[str], keys: Sequence[Key]) -> Key | None:
-    matching = [key for key in keys if key.path == _pattern(path)]
+    pattern = _pattern(path)
+    matching = [key for key in keys if key.path == pattern]
     return next((key for key in matching if key.variant in tags), matching[0] if matching else None)
 
 

@@ -31,7 +31,6 @@ from actors.learning.drift.actions import ShrinkMemoryConfig
 from actors.learning.inputs import InputLayout
 from actors.learning.order import Order
 from actors.learning.schema import Schema
-from actors.learning.state import ModelState
 from actors.learning.steering import is_steered
 from actors.learning.task import TaskKind
 from actors.learning.versioning import VersionHistory
@@ -41,7 +40,7 @@ from actors.sources.config import SourceKind
 from actors.storage import local_folder
 from actors.version_manager import VersionManager
 from actors.version_store import VersionStore
-from cluster.calls import SLICE_S, value_of
+from cluster.calls import SLICE_S, shared, value_of
 from cluster.config import PerennialConfig
 from cluster.vitals import with_vitals
 from serve.names import SystemNames
@@ -158,7 +157,7 @@ class Launcher:
 
     def version_manager(self, blueprint: Blueprint) -> Member:
         c = self._config
-        serving = (_share, time.time, self._serves)
+        serving = (shared, time.time, self._serves)
         arguments = (c.consolidation, c.promotion, blueprint, c.learners.shards, *serving, storage_uri(c.storage), c.versions)
         return self._spawn(
             VersionManager,
@@ -266,11 +265,6 @@ def logits_kept(config: PerennialConfig) -> int:
 def listens(config: PerennialConfig) -> bool:
     """Whether the replay shards want to know what the learners find out about rows."""
     return config.replay.strategy == "prioritized" or logits_kept(config) > 0
-
-
-def _share(state: ModelState) -> Any:
-    """In a list, for Ray hands over the state itself where a reference is the whole answer."""
-    return [ray.put(state)]
 
 
 def started(*members: Member) -> None:

@@ -50,7 +50,7 @@ def ray_head(*, num_cpus: int = 4, dashboard: bool = False, **environment: str) 
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-        "RAY_metrics_report_interval_ms": "2000",
+        "RAY_metrics_report_interval_ms": "4000",
         **environment,
     }
     command = [

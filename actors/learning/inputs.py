@@ -74,9 +74,7 @@ class InputLayout:
         of = RunningStats(stats.count_D[self.other_D], stats.mean_D[self.other_D], stats.m2_D[self.other_D])
         spread = self.expanded_width() - len(self.other_D)
         one_E, zero_E = np.ones(spread), np.zeros(spread)
-        return RunningStats(
-            np.append(of.count_D, one_E), np.append(of.mean_D, zero_E), np.append(of.m2_D, one_E)
-        )
+        return RunningStats(np.append(of.count_D, one_E), np.append(of.mean_D, zero_E), np.append(of.m2_D, one_E))
 
     def expanded_width(self, buckets: int = BUCKETS) -> int:
         return len(self.kinds) + len(self.category_C) * (buckets - 1)

@@ -346,6 +346,8 @@ def test_a_shadow_whose_replicas_are_slow_waits():
     assert seen.decisions == () and any("it takes 8.0 ms, production 2.0 ms" in why for why in seen.evidence["reasons"])
     e.measure(Measurements(3, 2.0, 3.0))
     assert [d.candidate for d in live(e, 200, 300, sign=-1, hit=True).decisions] == [3]
+
+
 # --- alarms before labels arrive, and what follows from alarms
 
 

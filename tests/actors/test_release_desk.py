@@ -181,12 +181,14 @@ def test_replicas_are_answered_while_a_version_is_read_from_storage():
     mover = threading.Thread(target=desk.rollback, args=(1, "", "me", 10.0))
     mover.start()
     assert reading.wait(10.0)
-    assert desk.wait_release(report(), None, 0.0).version == 7
-    for version in range(8, 12):
-        desk.committed(a_state(version), None)
-    read.set()
-    mover.join(10.0)
-    assert desk.aliases.production == 1
+    with Follower(desk) as replica:
+        wait_until(lambda: replica.version == 7, 10.0, "the replica to serve")
+        for version in range(8, 12):
+            desk.committed(a_state(version), None)
+        read.set()
+        wait_until(lambda: replica.version == 1, 10.0, "the replica to follow")
+        mover.join(10.0)
+    assert desk.aliases.production == 1 and not mover.is_alive()
 
 
 def test_kept_versions_are_bounded_in_bytes_too():

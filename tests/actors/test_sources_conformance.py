@@ -15,7 +15,7 @@ from actors.sources.config import StreamConfig
 from actors.sources.journal_source import JournalSource
 from actors.sources.open_source import open_source
 
-_ROWS = 20_000
+_ROWS = 10_000
 _MODULE = """
 import numpy as np
 import pyarrow as pa
@@ -61,7 +61,7 @@ def write_parquet(folder):
 
 def write_arrow_file(folder):
     with ipc.new_file(folder / "a.arrow", table(0, 0).schema) as writer:
-        writer.write_table(table(0, _ROWS), max_chunksize=9000)
+        writer.write_table(table(0, _ROWS), max_chunksize=8500)
 
 
 def write_arrow_stream(folder):
@@ -71,8 +71,8 @@ def write_arrow_stream(folder):
 
 def write_folder(folder):
     (folder / "deeper").mkdir()
-    csv.write_csv(table(0, 9000), folder / "deeper" / "2.csv")
-    pq.write_table(table(9000, 18000), folder / "1.parquet")
+    csv.write_csv(table(0, 5000), folder / "deeper" / "2.csv")
+    pq.write_table(table(5000, 10_000), folder / "1.parquet")
     csv.write_csv(table(0, 0), folder / "3.csv")
 
 
@@ -114,9 +114,9 @@ def opener(request, folder, monkeypatch):
         monkeypatch.syspath_prepend(folder)
         keys = {"kind": "python", "source": "counting_source:Counting", "options": {"rows": _ROWS}}
     elif request.param in TASKS:
-        keys = {"synthetic": {"scenario": request.param, "drift_every_rows": 5000}, "rows": _ROWS}
+        keys = {"synthetic": {"scenario": request.param, "drift_every_rows": 2500}, "rows": _ROWS}
     elif request.param in MADE:
-        keys = {"synthetic": {"drift": request.param, "classes": 4, "drift_every_rows": 5000}, "rows": _ROWS}
+        keys = {"synthetic": {"drift": request.param, "classes": 4, "drift_every_rows": 2500}, "rows": _ROWS}
     else:
         request.param(folder)
         keys = {"kind": "files", "path": str(folder)}
@@ -161,7 +161,7 @@ def test_reading_from_an_offset_gives_the_tail_of_reading_from_zero(make, whole,
     assert tail == {p: rows for p, rows in expected.items() if rows}
 
 
-@pytest.mark.parametrize("rows", [1, 8192, 12_345])
+@pytest.mark.parametrize("rows", [1, 8192, 9_345])
 def test_the_stream_ends_after_the_configured_rows_wherever_it_is_taken_up(make, rows):
     whole = rows_of(make(rows=rows).read({}))
     assert sum(map(len, whole.values())) == rows

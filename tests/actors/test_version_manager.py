@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 
 from actors.audit_log import AuditLog
 from actors.durable import Cut, resumed
@@ -27,8 +26,7 @@ ROWS, SHARDS = 64, 2
 
 @pytest.fixture
 def shard():
-    yield LearnerShard(ModelConfig(kind="linear"), LearnersConfig(shards=SHARDS, micro_batch_rows=8), TaskConfig(), 3, seed=1)
-    torch.set_flush_denormal(False)  # a shard has a process to itself; here the other tests need their smallest numbers back
+    return LearnerShard(ModelConfig(kind="linear"), LearnersConfig(shards=SHARDS, micro_batch_rows=8), TaskConfig(), 3, seed=1)
 
 
 @pytest.fixture

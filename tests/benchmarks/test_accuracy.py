@@ -183,11 +183,10 @@ def test_whoever_interrupts_it_gets_the_tables_of_what_ran(tmp_path):
     )
 
 
-def test_it_runs_from_the_command_line(tmp_path):
-    command = [sys.executable, str(BENCHMARKS / "accuracy.py"), "--streams", "builtin_new_class", "--rows", "700"]
-    command += ["--delays", "0", "32", "--peers", "none", "--shards", "none", "--json", str(tmp_path / "results.jsonl")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+def test_what_it_measures_is_written_down_and_printed_as_tables(benchmark, tmp_path, capsys):
+    command = ["--streams", "builtin_new_class", "--rows", "700", "--delays", "0", "32", "--peers", "none", "--shards", "none"]
+    benchmark("accuracy").main([*command, "--json", str(tmp_path / "results.jsonl")])
     results = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert [(r["method"], r["delay"], r["rows"]) for r in results] == [("in process 1", 0, 700), ("in process 1", 32, 700)]
-    assert "labels 32 rows late" in done.stdout and "Rows per CPU-second" in done.stdout
+    said = capsys.readouterr().out
+    assert "labels 32 rows late" in said and "Rows per CPU-second" in said

@@ -44,7 +44,7 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-@settings(deadline=None)
+@settings(max_examples=40)
 @given(documents)
 def test_what_is_rendered_loads_as_the_same_configuration(tmp_path_factory, document):
     config = PerennialConfig.model_validate(document)

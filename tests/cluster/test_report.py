@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -34,16 +35,25 @@ WHOLE = {
 }
 
 
-def test_the_report_is_json_without_the_numbers_that_json_does_not_have(tmp_path):
-    write_report(tmp_path / "out", WHOLE)
-    document = json.loads((tmp_path / "out" / "report.json").read_text(), parse_constant=pytest.fail)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    """The page, in a folder that was made for it."""
+    return write_report(tmp_path_factory.mktemp("report") / "out", WHOLE)
+
+
+@pytest.fixture
+def page(written) -> str:
+    return written.read_text()
+
+
+def test_the_report_is_json_without_the_numbers_that_json_does_not_have(written):
+    document = json.loads((written.parent / "report.json").read_text(), parse_constant=pytest.fail)
     assert document["prequential"]["kappa"] is None
     assert document["rows"]["read"] == 10_000
     assert document["drift"] == WHOLE["drift"]
 
 
-def test_the_page_needs_no_other_file_and_no_network(tmp_path):
-    page = write_report(tmp_path, WHOLE).read_text()
+def test_the_page_needs_no_other_file_and_no_network(page):
     targets = re.findall(r'(?:src|href|srcset)="([^"]*)"', page)
     assert len(targets) == 6  # three plots, light and dark
     assert all(target.startswith("data:image/png;base64,") for target in targets)
@@ -51,23 +61,20 @@ def test_the_page_needs_no_other_file_and_no_network(tmp_path):
     assert "<script" not in page
 
 
-def test_the_page_shows_scores_rows_drift_shards_and_configuration(tmp_path):
-    page = write_report(tmp_path, WHOLE).read_text()
+def test_the_page_shows_scores_rows_drift_shards_and_configuration(page):
     past = ("3,100", "0.8750", "v9 lies 0.0625 below")
     for fact in (*past, "0.9100", "0.9300", "10,000", "wrong_type", "adwin", "v9", "50%", "2.5 MB", "&quot;seed&quot;: 1"):
         assert fact in page
 
 
-def test_text_of_the_user_is_escaped(tmp_path):
-    page = write_report(tmp_path, WHOLE).read_text()
+def test_text_of_the_user_is_escaped(page):
     assert "fraud &lt;demo&gt;" in page
     assert "<demo>" not in page
 
 
-def test_every_plot_of_the_page_is_a_png_beside_it(tmp_path):
-    write_report(tmp_path, WHOLE)
+def test_every_plot_of_the_page_is_a_png_beside_it(written):
     for name in ("score", "drift", "throughput"):
-        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (written.parent / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("start", range(4))

@@ -211,9 +211,11 @@ def test_the_shadow_sees_the_requests_and_metrics_tell_of_all(system: tuple[Live
     client.post("/predict", {"features": examples(1)[0]["features"]})
     production = client.get("/aliases")["production"]
     found = wait_until(
-        lambda: (m := metrics()).get("perennial_shadow_mirrored_total", 0) > 0
-        and m['perennial_version{alias="production"}'] == production
-        and m,
+        lambda: (
+            (m := metrics()).get("perennial_shadow_mirrored_total", 0) > 0
+            and m['perennial_version{alias="production"}'] == production
+            and m
+        ),
         20,
         "a mirrored request, and news of production",
     )

@@ -51,7 +51,7 @@ def test_alarms_come_at_the_rows_where_river_raises_them(stream):
 
 
 @EVERY_DETECTOR
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10)
 @given(cuts=st.lists(st.integers(0, 6000), max_size=8), kind=st.sampled_from(["bits", "reals"]), seed=st.integers(0, 50))
 def test_feeding_in_any_pieces_and_restoring_between_them_changes_nothing(config, cuts, kind, seed):
     values = shifting(kind, seed)

@@ -29,7 +29,8 @@ def _compile_all() -> None:
     from actors.learning.models.ensemble.ensemble import EnsembleLearner
     from actors.learning.task import TaskConfig, TaskKind
 
-    x_ND, row_N = np.random.default_rng(0).normal(size=(256, 2)).astype(np.float32), np.arange(256)
+    row_N = np.arange(256)
+    x_ND = np.stack([np.sin(row_N), np.cos(row_N)], axis=1).astype(np.float32)
     for kind in TaskKind:
         task = TaskConfig(kind=kind, classes=["a", "b"] if kind is TaskKind.FEEDBACK else "auto")
         y_N = np.zeros(256, label_dtype(kind))

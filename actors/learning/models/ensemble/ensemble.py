@@ -66,9 +66,7 @@ class EnsembleReader:
         self._stacks = stacks_of(width, width * quantiles.HATS if width <= _WIDEST_HATS else None)
         self._memory_rows = memory_rows(width, model.memory_rows)
         self._embeddings = sum(len(stack.bodies) for stack in self._stacks)
-        self._bodies = Bodies(
-            self._stacks, self._aim, seed=seed, freeze=tuple(model.freeze), initial=initial, device=device
-        )
+        self._bodies = Bodies(self._stacks, self._aim, seed=seed, freeze=tuple(model.freeze), initial=initial, device=device)
         self._experts: Experts | None = None
         self.load(ModelState.empty(int(self._layout), 1 if task.kind is TaskKind.REGRESSION else 0))
 
@@ -290,9 +288,7 @@ class EnsembleLearner(EnsembleReader):
         room = min(lasting.ROWS, self._memory_rows)
         lasting.add(p, train.x_ND, np.array(codes_of(work.train_y_N)), room, rng)
 
-    def _remember(
-        self, experts: Experts, train: Rows, targets: Targets, embedding_TBU: np.ndarray, work: LocalRound
-    ) -> None:
+    def _remember(self, experts: Experts, train: Rows, targets: Targets, embedding_TBU: np.ndarray, work: LocalRound) -> None:
         """The memory, the edges, the forests and the ridge after these rows."""
         parts, before = experts.parts, self._state.rows
         after, room = before + len(targets), self._memory_rows

@@ -138,15 +138,11 @@ class Experts:
             (test.raw_ND, self._raw_MD, train.raw_ND, _WINDOWS_W[:-1], _VOTES_V),
         ]
         for b in range(EMBEDDED):
-            searches.append(
-                (embedding_BNU[b], embedded_MBU[:, b], embedding_BTU[b], _EMBEDDED_WINDOWS_W, _EMBEDDED_VOTES_V)
-            )
+            searches.append((embedding_BNU[b], embedded_MBU[:, b], embedding_BTU[b], _EMBEDDED_WINDOWS_W, _EMBEDDED_VOTES_V))
         for x_NV, m_MV, x_TV, windows_W, votes_V in searches:
             m_MV = m_MV[-windows_W[-1] :]
             found_NWS = np.empty((len(test), len(windows_W), votes_V[-1]), np.int32)
-            neighbours.search(
-                neighbours.near(x_NV, m_MV), neighbours.near(x_NV, x_TV), upto_N, windows_W, found_NWS
-            )
+            neighbours.search(neighbours.near(x_NV, m_MV), neighbours.near(x_NV, x_TV), upto_N, windows_W, found_NWS)
             self._vote(found_NWS, targets, len(m_MV), votes_V, said_NEK, first)
             first += len(windows_W) * len(votes_V)
         return first

@@ -23,9 +23,7 @@ def near(x_ND: np.ndarray, m_MD: np.ndarray) -> np.ndarray:
 
 
 @compiled
-def search(
-    near_NM: np.ndarray, near_NT: np.ndarray, upto_N: np.ndarray, windows_W: np.ndarray, found_NWS: np.ndarray
-) -> None:
+def search(near_NM: np.ndarray, near_NT: np.ndarray, upto_N: np.ndarray, windows_W: np.ndarray, found_NWS: np.ndarray) -> None:
     """The nearest of the last `windows_W` rows each, windows ascending: places in memory, then the block's rows; -1: none.
 
     Row n looks at the memory and at the first `upto_N[n]` rows of the block. Of equals, the latest comes first.

@@ -1,11 +1,11 @@
 """What the experts and the mixture know, as named arrays: part of a version. Shapes: D features, K outputs, M rows of memory.
 
-    rounds              the last labelled row of each of the latest rounds that were learned
-    memory.*            the latest labelled rows: x, y, row; and embedding, of fewer
-    quantiles.*         edges, once there have been enough rows
-    heads.*, recency.*, forest.*, ridge.*, lasting.*     see the files of those names
-    mixture.*           how far each expert is trusted
-    pending.*           what the experts said of rows whose labels have not come: row and said
+rounds              the last labelled row of each of the latest rounds that were learned
+memory.*            the latest labelled rows: x, y, row; and embedding, of fewer
+quantiles.*         edges, once there have been enough rows
+heads.*, recency.*, forest.*, ridge.*, lasting.*     see the files of those names
+mixture.*           how far each expert is trusted
+pending.*           what the experts said of rows whose labels have not come: row and said
 """
 
 from collections.abc import Mapping

@@ -78,9 +78,7 @@ def answer(aim: int, out_K: np.ndarray, known_K: np.ndarray, p_K: np.ndarray) ->
 
 
 @compiled
-def error(
-    aim: int, p_K: np.ndarray, known_K: np.ndarray, code: int, value: float, weight: float, error_K: np.ndarray
-) -> None:
+def error(aim: int, p_K: np.ndarray, known_K: np.ndarray, code: int, value: float, weight: float, error_K: np.ndarray) -> None:
     """The gradient of the loss by the outputs that gave `p_K`: log loss, squared, absolute, or log loss of the scores.
 
     A squared error counts as at most 3 deviations (Huber 1964): one freak label does not undo what thousands have taught.
