@@ -146,6 +146,16 @@ def test_shards_bring_equal_experts_whatever_rows_they_were_dealt() -> None:
     assert head.rows == 500 and head.class_counts_K.sum() == 500
 
 
+@pytest.mark.parametrize("delay", [0, 8])
+def test_where_labels_stick_and_features_say_nothing_it_is_as_good_as_repeating_the_latest(delay: int) -> None:
+    draw = np.random.default_rng(6)
+    starts_N = draw.random(3_000) < 0.04
+    y_N = draw.integers(0, 12, 3_000)[np.maximum.accumulate(np.where(starts_N, np.arange(3_000), 0))]
+    answer_N = learned(draw.normal(size=(3_000, 3)).astype(np.float32), y_N, delay=delay)[0]
+    latest_N = np.concatenate([np.full(1 + delay, -1), y_N[: -1 - delay]])
+    assert (answer_N == y_N)[1_000:].mean() > (latest_N == y_N)[1_000:].mean() - 0.015
+
+
 def test_more_shards_are_as_good_as_one() -> None:
     x_ND, y_N = blobs(1_200)
     scores = [(learned(x_ND, y_N, shards=shards)[0] == y_N).mean() for shards in (1, 2, 4)]
@@ -220,7 +230,7 @@ def test_memory_of_what_waits_and_of_rows_is_bounded() -> None:
     _, head, _ = learned(x_ND, y_N, delay=1_000, round_rows=512)
     assert len(head.experts["memory.y"]) == len(head.experts["memory.x"]) == 5_000
     assert len(head.experts["memory.embedding"]) == 1_024
-    assert head.experts["pending.said"].nbytes <= 4_000_000
+    assert sum(head.experts[f"pending.{name}"].nbytes for name in ("said", "mixed")) <= 4_000_000
     assert len(head.experts["pending.row"]) == 1_000
 
 

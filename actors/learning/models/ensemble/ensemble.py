@@ -9,7 +9,7 @@ Shapes: N rows to predict, T labelled rows, D features, E experts, K outputs.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -46,6 +46,21 @@ _FOREST_SEED, _REHEARSAL_SEED = 5, 6
 _REHEARSED_EVERY, _LEAST_REHEARSED = 8, 4  # rows
 # Loops change these, or are to be given one kind of array: those of a version may be read-only.
 _TAKEN_BY_COPY = ("heads.", "recency.", "forest.", "ridge.", "mixture.", "quantiles.")
+
+
+@dataclass(frozen=True, slots=True)
+class SaidBefore:
+    """What was said of T labelled rows when they were predicted: by the experts, as logs, and by the mixtures.
+
+    `at_T`: which of the rows to predict a labelled one is, -1 for none of them; then what the mixtures say is still to come.
+    `is_judged_T`: of which rows anything is known. `age_T`: rows that were predicted before its label counted.
+    """
+
+    log_TEK: np.ndarray
+    mixed_TYK: np.ndarray
+    is_judged_T: np.ndarray
+    at_T: np.ndarray
+    age_T: np.ndarray
 
 
 class EnsembleReader:
@@ -89,10 +104,8 @@ class EnsembleReader:
         rows, none = experts.views.rows(x_ND), _no_targets()
         said_NEK, _ = experts.said(rows, experts.views.rows(x_ND[:0]), none, np.zeros(len(x_ND), np.int64), known_K)
         mixture.to_logs(self._aim, said_NEK)
-        no_rows = np.zeros(0, np.float32)
-        no_said = np.zeros((0, *said_NEK.shape[1:]), np.float32)
         upto_N, rarity_K = np.zeros(len(x_ND), np.int64), rarity(experts.parts)
-        p_NK = self._mixed(experts.parts, said_NEK, no_said, no_rows > 0, no_rows, none, upto_N, known_K, rarity_K)
+        p_NK, _ = self._mixed(experts.parts, said_NEK, _nothing_said(said_NEK), none, upto_N, known_K, rarity_K)
         return self._answer(p_NK, self._state.target)
 
     def _known(self) -> np.ndarray:
@@ -117,30 +130,30 @@ class EnsembleReader:
         self,
         parts: Parts,
         said_NEK: np.ndarray,
-        said_TEK: np.ndarray,
-        is_judged_T: np.ndarray,
-        age_T: np.ndarray,
+        said: SaidBefore,
         targets: Targets,
         upto_N: np.ndarray,
         known_K: np.ndarray,
         rarity_K: np.ndarray,
-    ) -> np.ndarray:
-        """float32 [N, K]; what was said as logs."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """float32 [N, K], and what each mixture says, [N, Y, K]; what the experts said as logs."""
+        mixed_NYK = np.zeros((len(said_NEK), said.mixed_TYK.shape[1], len(known_K)), np.float32)
         if self._aim in (CLASSES, SCORES):
             p_NK = np.zeros((len(said_NEK), len(known_K)), np.float32)
             mixture.mix(
-                self._aim, said_NEK, said_TEK, is_judged_T, age_T, targets.code_T, targets.value_T, targets.weight_T, upto_N,
-                known_K, parts["mixture.weights"], parts["mixture.trust"], parts["mixture.lasting"], parts["mixture.second"],
-                rarity_K, mixture.RATES_R, mixture.SHARES_Q, p_NK,
+                self._aim, said_NEK, said.log_TEK, said.is_judged_T, said.age_T, targets.code_T, targets.value_T,
+                targets.weight_T, upto_N, known_K, parts["mixture.weights"], parts["mixture.trust"], parts["mixture.lasting"],
+                parts["mixture.second"], parts["mixture.standing"], parts["mixture.returns"], rarity_K, mixture.RATES_R,
+                mixture.SHARES_Q, said.at_T, said.mixed_TYK, mixed_NYK, p_NK,
             )  # fmt: skip
-            return p_NK
+            return p_NK, mixed_NYK
         value_N = np.zeros(len(said_NEK), np.float32)
         value_mixture.mix_values(
-            self._aim, np.ascontiguousarray(said_NEK[:, :, 0]), np.ascontiguousarray(said_TEK[:, :, 0]), is_judged_T, age_T,
-            targets.value_T, upto_N, parts["mixture.weights"], parts["mixture.covariance"], parts["mixture.trust"],
+            self._aim, np.ascontiguousarray(said_NEK[:, :, 0]), np.ascontiguousarray(said.log_TEK[:, :, 0]), said.is_judged_T,
+            said.age_T, targets.value_T, upto_N, parts["mixture.weights"], parts["mixture.covariance"], parts["mixture.trust"],
             parts["mixture.second"], value_mixture.FORGETS_J, value_mixture.SHARES_Q, value_N,
         )  # fmt: skip
-        return value_N[:, None]
+        return value_N[:, None], mixed_NYK
 
     def _answer(self, p_NK: np.ndarray, target: RunningStats) -> Answer:
         if self._aim == CLASSES:
@@ -216,12 +229,12 @@ class EnsembleLearner(EnsembleReader):
         targets = Targets.of(y_T, self._task, target)
         rarity_K = rarity(parts)
         said_NEK, embedding_TBU = experts.said(test, train, targets, upto_N, known_K)
-        said_TEK, is_judged_T = self._said_of_labelled(parts, said_NEK, work)
-        p_NK = self._mixed(parts, said_NEK, said_TEK, is_judged_T, age_T, targets, upto_N, known_K, rarity_K)
+        said = self._said_before(parts, said_NEK, age_T, work)
+        p_NK, mixed_NYK = self._mixed(parts, said_NEK, said, targets, upto_N, known_K, rarity_K)
         # Before there is a version, nobody knows what values look like: the answer is the mean of those that have come.
         answer = Answer(None, None, _running_mean(y_T, upto_N)) if is_first_value else self._answer(p_NK, target)
         if rows:
-            self._keep_pending(parts, said_NEK, work)
+            self._keep_pending(parts, said_NEK, mixed_NYK, work)
             self._rehearse(experts, rarity_K, train, work)
             self._remember(experts, train, targets, embedding_TBU, work)
             self._learn_slowly(experts, train, targets, work)
@@ -239,34 +252,33 @@ class EnsembleLearner(EnsembleReader):
 
     # --- what was said of rows whose labels come later
 
-    def _said_of_labelled(self, parts: Parts, said_NEK: np.ndarray, work: LocalRound) -> tuple[np.ndarray, np.ndarray]:
-        """log_TEK as when the rows were predicted, and of which rows that is known. `said_NEK` becomes logs."""
+    def _said_before(self, parts: Parts, said_NEK: np.ndarray, age_T: np.ndarray, work: LocalRound) -> SaidBefore:
+        """Of the labelled rows, as when they were predicted. `said_NEK` becomes logs."""
         mixture.to_logs(self._aim, said_NEK)
-        row_T, row_N, waiting_P = work.train_row_N, work.test_row_N, parts["pending.row"]
+        row_T, row_N, waiting_P, mixed_PYK = work.train_row_N, work.test_row_N, parts["pending.row"], parts["pending.mixed"]
+        mixed_TYK = np.zeros((len(row_T), *mixed_PYK.shape[1:]), np.float32)
         if len(row_T) == len(row_N) and (row_T == row_N).all():
-            return said_NEK, np.ones(len(row_T), bool)
+            return SaidBefore(said_NEK, mixed_TYK, np.ones(len(row_T), bool), np.arange(len(row_T)), age_T)
         said_TEK = np.zeros((len(row_T), *said_NEK.shape[1:]), np.float32)
-        is_judged_T = np.zeros(len(row_T), bool)
-        for known_row, known_said in ((waiting_P, parts["pending.said"]), (row_N, said_NEK)):
-            if len(known_row):
-                at_T = np.minimum(np.searchsorted(known_row, row_T), len(known_row) - 1)
-                found_T = known_row[at_T] == row_T
-                said_TEK[found_T] = known_said[at_T[found_T]]
-                is_judged_T |= found_T
-        return said_TEK, is_judged_T
+        at_T, waits_T = _places(row_T, row_N), _places(row_T, waiting_P)
+        said_TEK[waits_T >= 0] = parts["pending.said"][waits_T[waits_T >= 0]]
+        mixed_TYK[waits_T >= 0] = mixed_PYK[waits_T[waits_T >= 0]]
+        said_TEK[at_T >= 0] = said_NEK[at_T[at_T >= 0]]
+        return SaidBefore(said_TEK, mixed_TYK, (at_T >= 0) | (waits_T >= 0), at_T, age_T)
 
-    def _keep_pending(self, parts: Parts, log_NEK: np.ndarray, work: LocalRound) -> None:
+    def _keep_pending(self, parts: Parts, log_NEK: np.ndarray, mixed_NYK: np.ndarray, work: LocalRound) -> None:
         """What was said of rows whose labels are to come; of every n-th, where all would be too much."""
         row_N = work.test_row_N
         if len(work.train_row_N) == len(row_N) and (work.train_row_N == row_N).all():
             return
-        row_bytes = 2 * log_NEK.shape[1] * log_NEK.shape[2]
+        row_bytes = 2 * (log_NEK.shape[1] + mixed_NYK.shape[1]) * log_NEK.shape[2]
         stride = -(-(work.label_delay_rows + len(row_N)) * row_bytes // PENDING_BYTES)
         waiting_P, last = parts["pending.row"], work.train_row_N[-1]
         still_P = waiting_P > last
         kept_N = (row_N > last) & (row_N % stride == 0)
         parts["pending.row"] = np.concatenate([waiting_P[still_P], row_N[kept_N]])
-        parts["pending.said"] = np.concatenate([parts["pending.said"][still_P], log_NEK[kept_N].astype(np.float16)])
+        for name, said in (("pending.said", log_NEK), ("pending.mixed", mixed_NYK)):
+            parts[name] = np.concatenate([parts[name][still_P], said[kept_N].astype(np.float16)])
 
     # --- learning
 
@@ -400,6 +412,20 @@ def rarity(parts: Parts) -> np.ndarray:
 def _running_mean(y_T: np.ndarray, upto_N: np.ndarray) -> np.ndarray:
     sums_T = np.concatenate([[0.0], np.cumsum(y_T)])
     return np.asarray(sums_T[upto_N] / np.maximum(upto_N, 1))
+
+
+def _places(row_T: np.ndarray, known_row: np.ndarray) -> np.ndarray:
+    """Where each row is among the known ones, which ascend; -1 where it is not."""
+    if not len(known_row):
+        return np.full(len(row_T), -1)
+    at_T = np.minimum(np.searchsorted(known_row, row_T), len(known_row) - 1)
+    return np.where(known_row[at_T] == row_T, at_T, -1)
+
+
+def _nothing_said(said_NEK: np.ndarray) -> SaidBefore:
+    none, none_EK = np.zeros(0, np.int64), np.zeros((0, *said_NEK.shape[1:]), np.float32)
+    none_YK = np.zeros((0, mixture.MIXTURES + 1, said_NEK.shape[2]), np.float32)
+    return SaidBefore(none_EK, none_YK, none > 0, none, none.astype(np.float32))
 
 
 def _no_targets() -> Targets:

@@ -13,7 +13,6 @@ from actors.learning.models.ensemble import ridge
 from actors.learning.models.ensemble.parts import EMBEDDED_ROWS, KNOWN_ROUNDS, Parts, memory_rows, widened
 
 _STEPPED = ("heads.", "recency.sums", "recency.weights", "recency.follows", "mixture.")
-_SHARES = ("mixture.trust", "mixture.second")
 
 
 def merged(
@@ -38,9 +37,8 @@ def _joined(parts: Parts, base: Mapping[str, np.ndarray], change: Mapping[str, n
     for name, array in parts.items():
         if name.startswith(_STEPPED) and base and base[name].shape == array.shape:
             joined[name] = array + (change[name] - base[name])
-    for name in _SHARES if "mixture.top" not in parts else ():
-        share = np.maximum(joined[name], 0.0) if name == "mixture.trust" else joined[name]
-        joined[name] = share / share.sum(axis=-1, keepdims=True) if name == "mixture.trust" else share
+    trust = np.maximum(joined["mixture.trust"], 0.0)
+    joined["mixture.trust"] = trust / trust.sum(axis=-1, keepdims=True)
     for name in ("ridge.gram", "ridge.moment") if base and "ridge.gram" in parts else ():
         kept = np.array(ridge.DECAYS)[:, None, None] ** rows
         joined[name] = parts[name] * kept + (change[name] - base[name] * kept)
@@ -69,5 +67,6 @@ def _memories(parts: Parts, base: Mapping[str, np.ndarray], change: Mapping[str,
     is_more = ~np.isin(late_P, row_P)
     order = np.argsort(np.concatenate([row_P, late_P[is_more]]), kind="stable")
     found["pending.row"] = np.concatenate([row_P, late_P[is_more]])[order]
-    found["pending.said"] = np.concatenate([parts["pending.said"], change["pending.said"][is_more]])[order]
+    for name in ("pending.said", "pending.mixed"):
+        found[name] = np.concatenate([parts[name], change[name][is_more]])[order]
     return found

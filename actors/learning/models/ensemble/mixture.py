@@ -4,16 +4,20 @@ First layer: log-linear mixtures of all experts, p proportional to exp(sum of a_
 "Mixing Strategies in Data Compression", DCC 2012, section 3; as in PAQ: Mahoney 2005), and fixed-share hedges (Herbster and
 Warmuth, "Tracking the Best Expert", 1998). Second layer: one log-linear mixture of these, so that no step size has to be
 chosen. An expert learns from what it said when the row was predicted, not from what it would say when the label is there.
+The answer is the mean of all these mixtures, each with the weight that its standing gives it: how often it was right of late
+and how likely it found the labels, faded over some thousands of rows (Cesa-Bianchi and Lugosi, "Prediction, Learning, and
+Games", 2006, section 2.11, with both losses at once). It is never far behind the best of them.
 
 A mixture that follows the stream forgets whom to ask about what the stream does not show now. So one more mixture of the
 first layer learns only from remembered rows, and the second layer has weights of their own for rows which that one takes for a
-class that has become rare: they learn from new rows and remembered ones alike.
+class that has become rare: they learn from new rows and remembered ones alike. Such rows it answers alone, until the stream
+has shown that classes which become rare come back: only then do its labels tell who is right about them.
 
 A label that comes d rows late is one of d + 1 that no step has taken into account yet, so steps are 1 / (d + 1) as long
 (delayed gradients: Joulani, Gyorgy, Szepesvari, "Online Learning under Delayed Feedback", ICML 2013).
 
-Shapes: N rows to predict, T labelled rows, E experts, R step sizes, Q hedges, X = R + Q + 1 mixtures, C contexts, K
-outputs.
+Shapes: N rows to predict, T labelled rows, E experts, R step sizes, Q hedges, X = R + Q + 1 mixtures of the first layer, Y =
+X + 1 with the second one's, C contexts, K outputs.
 """
 
 from typing import Any
@@ -32,6 +36,8 @@ CONTEXTS = 4  # ordinary; and by how sure the lasting mixture is of a class that
 _RARE_NEW_RATE = np.float32(1e-2)
 _SECOND_RATE, _RARE_RATE, _LASTING_RATE = np.float32(1e-3), np.float32(1e-1), np.float32(3e-2)
 _RARE, _UNSURE, _SURE = np.float32(0.2), np.float32(0.5), np.float32(0.8)
+_STANDING_KEPT, _STANDING_RATE, _LEAST_LIKELY = np.float32(0.9995), np.float32(0.05), np.float32(0.01)
+_AHEAD, _RETURNS_RATE, _RETURNS_COUNT = np.float32(6), np.float32(1e-3), np.float32(10)
 _SMOOTHED, _SMOOTHED_MIXTURE = np.float32(0.02), np.float32(1e-3)
 
 
@@ -42,6 +48,13 @@ def fresh_second() -> np.ndarray:
     second_CX[1:, :-1] = 0.5 / (MIXTURES - 1)
     second_CX[1:, -1] = 0.5
     return second_CX
+
+
+def fresh_standing() -> np.ndarray:
+    """float32 [C, Y]: all alike; for rare classes, which few rows show, the second layer is far ahead."""
+    standing_CY = np.zeros((CONTEXTS, MIXTURES + 1), np.float32)
+    standing_CY[1:, -1] = _AHEAD
+    return standing_CY
 
 
 def fresh_lasting(experts: int) -> np.ndarray:
@@ -96,11 +109,10 @@ def _mixed(
     second_CX: np.ndarray,
     rarity_K: np.ndarray,
     p_EK: np.ndarray,
-    p_XK: np.ndarray,
+    p_YK: np.ndarray,
     log_XK: np.ndarray,
-    p_K: np.ndarray,
 ) -> int:
-    """Fills p_EK (each expert alone), p_XK (each mixture of the first layer), log_XK (its logs) and p_K (the answer).
+    """Fills p_EK (each expert alone), p_YK (each mixture) and log_XK (the logs of the first layer's).
 
     Returns the context.
     """
@@ -114,28 +126,28 @@ def _mixed(
         for e in range(experts):
             for k in range(outputs):
                 out_K[k] += weights_RE[r, e] * log_EK[e, k]
-        answer(aim, out_K, known_K, p_XK[r])
+        answer(aim, out_K, known_K, p_YK[r])
     for q in range(hedges):
-        p_XK[rates + q, :] = np.float32(0)
+        p_YK[rates + q, :] = np.float32(0)
         for e in range(experts):
             for k in range(outputs):
-                p_XK[rates + q, k] += trust_QE[q, e] * p_EK[e, k]
+                p_YK[rates + q, k] += trust_QE[q, e] * p_EK[e, k]
     out_K[:] = np.float32(0)
     for e in range(experts):
         for k in range(outputs):
             out_K[k] += lasting_E[e] * log_EK[e, k]
-    answer(aim, out_K, known_K, p_XK[rates + hedges])
+    answer(aim, out_K, known_K, p_YK[rates + hedges])
     context = 0
     if aim == CLASSES:
-        likely = np.argmax(p_XK[rates + hedges])
+        likely = np.argmax(p_YK[rates + hedges])
         if rarity_K[likely] < _RARE:
-            sure = p_XK[rates + hedges, likely]
+            sure = p_YK[rates + hedges, likely]
             context = 1 if sure < _UNSURE else 2 if sure < _SURE else 3
     out_K[:] = np.float32(0)
     for x in range(rates + hedges + 1):
         mean, counted = np.float32(0), 0
         for k in range(outputs):
-            p = p_XK[x, k] * (1 - _SMOOTHED_MIXTURE)
+            p = p_YK[x, k] * (1 - _SMOOTHED_MIXTURE)
             if aim == SCORES:
                 log_XK[x, k] = np.log((p + _SMOOTHED_MIXTURE / 2) / (1 - p - _SMOOTHED_MIXTURE / 2))
             else:
@@ -146,8 +158,18 @@ def _mixed(
             if aim != SCORES and known_K[k]:
                 log_XK[x, k] -= mean / counted
             out_K[k] += second_CX[context, x] * log_XK[x, k]
-    answer(aim, out_K, known_K, p_K)
+    answer(aim, out_K, known_K, p_YK[rates + hedges + 1])
     return context
+
+
+@compiled
+def _averaged(p_YK: np.ndarray, standing_Y: np.ndarray, p_K: np.ndarray) -> None:
+    weight_Y = np.exp(standing_Y - np.max(standing_Y))
+    weight_Y /= np.sum(weight_Y)
+    p_K[:] = np.float32(0)
+    for y in range(len(weight_Y)):
+        for k in range(len(p_K)):
+            p_K[k] += weight_Y[y] * p_YK[y, k]
 
 
 @compiled
@@ -157,6 +179,16 @@ def _step_second(aim: int, gap_K: np.ndarray, log_XK: np.ndarray, rate: Any, sec
         for k in range(len(gap_K)):
             slope += gap_K[k] * log_XK[x, k]
         second_X[x] -= rate * slope
+
+
+@compiled
+def _judge(aim: int, p_YK: np.ndarray, code: int, value: float, weight: float, standing_Y: np.ndarray) -> None:
+    """Of a score nobody can say whether an answer was right."""
+    for y in range(len(standing_Y)):
+        gain = np.log(max(_likelihood(aim, p_YK[y], code, value), _LEAST_LIKELY))
+        if aim == CLASSES and np.argmax(p_YK[y]) == code:
+            gain += np.float32(1)
+        standing_Y[y] += weight * (_STANDING_RATE * gain - (1 - _STANDING_KEPT) * standing_Y[y])
 
 
 @compiled
@@ -175,23 +207,28 @@ def mix(
     trust_QE: np.ndarray,
     lasting_E: np.ndarray,
     second_CX: np.ndarray,
+    standing_CY: np.ndarray,
+    returns_1: np.ndarray,
     rarity_K: np.ndarray,
     rates_R: np.ndarray,
     shares_Q: np.ndarray,
+    at_T: np.ndarray,
+    mixed_TYK: np.ndarray,
+    mixed_NYK: np.ndarray,
     p_NK: np.ndarray,
 ) -> None:
     """Answers row n after judging the first `upto_N[n]` labelled rows by `log_TEK`, what the experts had said of them.
 
-    p_NK float32: zeros while no class is known. Changes the weights in place; labelled rows that are not `is_judged_T` only
-    make their class known.
+    `mixed_TYK`: what the mixtures had said of them; of those that are among the rows to predict, at `at_T` (else -1), it is
+    `mixed_NYK`, which is filled. p_NK float32: zeros while no class is known. Changes the weights in place; labelled rows that
+    are not `is_judged_T` only make their class known.
     """
     rows, experts, outputs = log_NEK.shape
     rates, hedges = len(rates_R), len(shares_Q)
     mixtures = rates + hedges + 1
     known_K = known_K.copy()
-    p_EK, p_XK = np.empty((experts, outputs), np.float32), np.empty((mixtures, outputs), np.float32)
-    log_XK, p_K = np.empty((mixtures, outputs), np.float32), np.empty(outputs, np.float32)
-    gap_K = np.empty(outputs, np.float32)
+    p_EK, p_YK = np.empty((experts, outputs), np.float32), np.empty((mixtures + 1, outputs), np.float32)
+    log_XK, gap_K = np.empty((mixtures, outputs), np.float32), np.empty(outputs, np.float32)
     knows = False
     for k in range(outputs):
         knows = knows or known_K[k]
@@ -202,12 +239,20 @@ def mix(
             if is_judged_T[t] and known_K[code]:
                 step = np.float32(1.0 / (1.0 + age_T[t]))
                 context = _mixed(
-                    aim, log_TEK[t], known_K, weights_RE, trust_QE, lasting_E, second_CX, rarity_K, p_EK, p_XK, log_XK, p_K
+                    aim, log_TEK[t], known_K, weights_RE, trust_QE, lasting_E, second_CX, rarity_K, p_EK, p_YK, log_XK
                 )
-                error(aim, p_K, known_K, code, value, weight, gap_K)
+                said_YK = mixed_NYK[at_T[t]] if at_T[t] >= 0 else mixed_TYK[t]
+                heed = weight
+                if aim == CLASSES:
+                    is_back = np.float32(1) if rarity_K[code] < _RARE else np.float32(0)
+                    returns_1[0] += _RETURNS_RATE * (is_back - returns_1[0])
+                    if context:
+                        heed *= min(_RETURNS_COUNT * returns_1[0], np.float32(1))
+                _judge(aim, said_YK, code, value, heed, standing_CY[context])
+                error(aim, p_YK[mixtures], known_K, code, value, weight, gap_K)
                 _step_second(aim, gap_K, log_XK, step * (_RARE_NEW_RATE if context else _SECOND_RATE), second_CX[context])
                 for r in range(rates):
-                    error(aim, p_XK[r], known_K, code, value, weight, gap_K)
+                    error(aim, p_YK[r], known_K, code, value, weight, gap_K)
                     for e in range(experts):
                         slope = np.float32(0)
                         for k in range(outputs):
@@ -227,9 +272,10 @@ def mix(
         if n < rows:
             p_NK[n, :] = np.float32(0)
             if knows:
-                _mixed(
-                    aim, log_NEK[n], known_K, weights_RE, trust_QE, lasting_E, second_CX, rarity_K, p_EK, p_XK, log_XK, p_NK[n]
+                context = _mixed(
+                    aim, log_NEK[n], known_K, weights_RE, trust_QE, lasting_E, second_CX, rarity_K, p_EK, mixed_NYK[n], log_XK
                 )
+                _averaged(mixed_NYK[n], standing_CY[context], p_NK[n])
 
 
 @compiled
@@ -246,19 +292,19 @@ def rehearse(
     """Learns from what the experts say now of remembered rows: the lasting mixture, and the second layer where it is asked."""
     rows, experts, outputs = log_NEK.shape
     mixtures = second_CX.shape[1]
-    p_EK, p_XK = np.empty((experts, outputs), np.float32), np.empty((mixtures, outputs), np.float32)
-    log_XK, p_K = np.empty((mixtures, outputs), np.float32), np.empty(outputs, np.float32)
+    p_EK, p_YK = np.empty((experts, outputs), np.float32), np.empty((mixtures + 1, outputs), np.float32)
+    log_XK = np.empty((mixtures, outputs), np.float32)
     for n in range(rows):
         context = _mixed(
-            CLASSES, log_NEK[n], known_K, weights_RE, trust_QE, lasting_E, second_CX, rarity_K, p_EK, p_XK, log_XK, p_K
+            CLASSES, log_NEK[n], known_K, weights_RE, trust_QE, lasting_E, second_CX, rarity_K, p_EK, p_YK, log_XK
         )
         if context:
-            p_K[code_N[n]] -= np.float32(1)
-            _step_second(CLASSES, p_K, log_XK, _RARE_RATE, second_CX[context])
-        p_XK[mixtures - 1, code_N[n]] -= np.float32(1)
+            p_YK[mixtures, code_N[n]] -= np.float32(1)
+            _step_second(CLASSES, p_YK[mixtures], log_XK, _RARE_RATE, second_CX[context])
+        p_YK[mixtures - 1, code_N[n]] -= np.float32(1)
         for e in range(experts):
             slope = np.float32(0)
             for k in range(outputs):
-                slope += p_XK[mixtures - 1, k] * log_NEK[n, e, k]
+                slope += p_YK[mixtures - 1, k] * log_NEK[n, e, k]
             # Never below 0: an expert that only knows the latest classes must not count as evidence against them.
             lasting_E[e] = max(lasting_E[e] - _LASTING_RATE * slope, np.float32(0))

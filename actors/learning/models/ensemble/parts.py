@@ -5,7 +5,7 @@ memory.*            the latest labelled rows: x, y, row; and embedding, of fewer
 quantiles.*         edges, once there have been enough rows
 heads.*, recency.*, forest.*, ridge.*, lasting.*     see the files of those names
 mixture.*           how far each expert is trusted
-pending.*           what the experts said of rows whose labels have not come: row and said
+pending.*           what was said of rows whose labels have not come: row; said, by the experts; mixed, by the mixtures
 """
 
 from collections.abc import Mapping
@@ -52,6 +52,7 @@ def fresh(aim: int, inputs: int, outputs: int, embeddings: int, experts: int, la
         "recency.follows": np.zeros((min(outputs, _FOLLOWED_CLASSES),) * 2 if aim == CLASSES else (0, 0), np.float32),
         "pending.row": np.zeros(0, np.int64),
         "pending.said": np.zeros((0, experts, outputs), np.float16),
+        "pending.mixed": np.zeros((0, mixture.MIXTURES + 1 if aim in (CLASSES, SCORES) else 0, outputs), np.float16),
     }
     for at in range(embeddings):
         parts[f"heads.{at}.weights"] = np.zeros((count, outputs, HIDDEN + 1), np.float32)
@@ -72,6 +73,8 @@ def fresh(aim: int, inputs: int, outputs: int, embeddings: int, experts: int, la
             "mixture.trust": np.full((hedges, experts), even),
             "mixture.lasting": mixture.fresh_lasting(experts),
             "mixture.second": mixture.fresh_second(),
+            "mixture.standing": mixture.fresh_standing(),
+            "mixture.returns": np.zeros(1, np.float32),
         }
     rates, hedges = len(value_mixture.FORGETS_J), len(value_mixture.SHARES_Q)
     return parts | {
@@ -88,7 +91,7 @@ def widened(parts: Mapping[str, np.ndarray], outputs: int) -> Parts:
 
 
 def _widened(name: str, array: np.ndarray, outputs: int) -> np.ndarray:
-    if name == "pending.said":
+    if name in ("pending.said", "pending.mixed"):
         axes: tuple[int, ...] = (2,)
     elif name.startswith("heads.") and name not in _CLASS_AXES:
         axes = (1,)
