@@ -92,7 +92,7 @@ def test_labels_that_have_nothing_to_do_with_the_rows_are_predicted_no_better_th
 
 def test_no_prediction_comes_from_a_version_that_had_learned_a_label_before_it_was_visible(ray_cluster, tmp_path):
     rows, delay = 8000, 1000
-    with LiveSystem(ray_cluster, tmp_path, "delayed", QUICK, f"stream.rows={rows}", f"stream.label_delay_rows={delay}",
+    with LiveSystem(ray_cluster, tmp_path, "delayed", f"stream.rows={rows}", f"stream.label_delay_rows={delay}",
                     "stream.synthetic.rate_rows_per_s=2000", once=True) as system:  # fmt: skip
         last_row_learned_V = last_learned_rows(system, ray_cluster)
         done = system.end()

@@ -225,6 +225,15 @@ def test_missing_values_do_no_harm() -> None:
     assert all(np.isfinite(a).all() for n, a in head.experts.items() if n.startswith(("mixture.", "heads.")))
 
 
+def test_a_replay_memory_that_is_empty_still_gives_nothing_to_learn() -> None:
+    x_ND, y_N = blobs(64)
+    row_N, all_rows = np.arange(64), ((0, 64),)
+    learners = [EnsembleLearner(MODEL, CLASSES, x_ND.shape[1], seed=1) for _ in range(2)]
+    for learner, replayed in zip(learners, [(None, None), (np.zeros((0, 0), np.float32), y_N[:0])], strict=True):
+        learner.round(LocalRound(row_N, x_ND, row_N, x_ND, y_N, all_rows, all_rows, 0, *replayed))
+    assert np.array_equal(learners[0].change().flat_P, learners[1].change().flat_P)
+
+
 def test_memory_of_what_waits_and_of_rows_is_bounded() -> None:
     x_ND, y_N = blobs(7_000)
     _, head, _ = learned(x_ND, y_N, delay=1_000, round_rows=512)

@@ -373,7 +373,7 @@ class EnsembleLearner(EnsembleReader):
 
     def _replayed(self, work: LocalRound, views: ask.Views, experts: Experts) -> tuple[np.ndarray, Targets]:
         """Standardised rows that the replay shards gave, and their labels."""
-        if work.replay_x_ND is None or work.replay_y_N is None:
+        if work.replay_x_ND is None or work.replay_y_N is None or not len(work.replay_y_N):
             return np.zeros((0, self._inputs), np.float32), _no_targets()
         targets = Targets.of(work.replay_y_N, self._task, self._state.target)
         if work.replay_weight_N is not None:
