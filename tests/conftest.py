@@ -25,11 +25,11 @@ settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)  # the longest first
+    items.sort(key=lambda item: item.get_closest_marker("ray") is not None)  # whole systems last, when all else is done
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
-    """Files are shared out among the workers; whole systems go one after another, for each of them fills a machine."""
+    """Files are shared out among the workers; then whole systems go one after another, for each of them fills a machine."""
     return _WholeSystemsInOne(config, log)
 
 

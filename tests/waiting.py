@@ -10,17 +10,12 @@ _POLL_S = 0.1
 
 
 def wait_until(condition: Callable[[], T], timeout_s: float, what: str) -> T:
-    """The first true answer of `condition`. Fails the test, saying `what` was awaited, where none comes within `timeout_s`.
-
-    A third of the time, at most, goes to asking: what is waited for needs the processor, too.
-    """
+    """The first true answer of `condition`. Fails the test, saying `what` was awaited, where none comes within `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while True:
-        asked = time.monotonic()
         answer = condition()
-        now = time.monotonic()
         if answer:
             return answer
-        if now > deadline:
+        if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout_s:g} s in vain for {what}; the last answer was {answer!r}")
-        time.sleep(max(_POLL_S, 2 * (now - asked)))
+        time.sleep(_POLL_S)

@@ -27,7 +27,7 @@ EVERY_DETECTOR = pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.k
 @EVERY_DETECTOR
 @pytest.mark.parametrize("rate", [0.05, 0.3])
 def test_false_alarms_are_no_more_than_the_budget_allows(config, rate):
-    budget, rows, runs = 20_000, 60_000, 3
+    budget, rows, runs = 20_000, 100_000, 3
     rng = np.random.default_rng(11)
     alarms = 0
     for _ in range(runs):
