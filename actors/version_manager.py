@@ -85,9 +85,9 @@ class VersionManager:
         self._config, self._shards, self._clock, self._versions = config, shards, clock, versions
         self._store = VersionStore(storage)
         self._catalogue = Catalogue(VersionStore(storage))  # with a store of its own: it reads on other threads
-        self._durable: int | None = None  # how many versions are
-        self._created_at: dict[int, float] = {}  # of those that were committed here, or gone through
-        self._kept_last = versions.keep_last  # when they were gone through; so many are kept in any case
+        self._created_at: dict[int, float] = {}  # of the durable versions that were committed here, or gone through
+        self._unread: list[int] | None = None  # those that were there before
+        self._kept_last = versions.keep_last  # of both, when they were gone through; so many are kept in any case
         self._history = VersionHistory(config.max_staleness)
         self._desk = ReleaseDesk(promotion, blueprint, share, clock, serves=serves, audit=AuditLog(storage), fetch=self._fetch)
         head = blueprint.empty_state()
@@ -232,10 +232,12 @@ class VersionManager:
 
     def _sweep(self, newest: Manifest, best: Collection[int]) -> None:
         self._created_at[newest.version] = newest.created_at
-        self._durable = len(self._store.versions()) if self._durable is None else self._durable + 1
-        if self._durable <= self._kept_last + self._kept_last // _SURPLUS:
+        if self._unread is None:
+            self._unread = [version for version in self._store.versions() if version != newest.version]
+        if len(self._unread) + len(self._created_at) <= self._kept_last + self._kept_last // _SURPLUS:
             return  # what is kept is gone through now and then, lest a commit take longer the more there is
-        for version in set(self._store.versions()) - self._created_at.keys():
+        while self._unread:
+            version = self._unread.pop()
             with suppress(DamagedVersionError):
                 self._created_at[version] = self._store.manifest(version).created_at
         # Of a version that was best on a past regime and is not durable itself, the durable one before it is kept.
@@ -245,7 +247,7 @@ class VersionManager:
         if len(keep) < len(self._created_at):
             self._store.sweep(keep)
             self._created_at = {version: self._created_at[version] for version in keep}
-        self._kept_last = self._durable = len(keep)
+        self._kept_last = len(keep)
 
     def _fetch(self, version: int) -> ModelState | None:
         """A durable version, None where there is none or it is damaged."""

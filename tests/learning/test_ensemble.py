@@ -13,8 +13,9 @@ from actors.learning.labels import FEEDBACK
 from actors.learning.learner import LocalRound
 from actors.learning.model_kinds import make_reader
 from actors.learning.models.config import ModelConfig
-from actors.learning.models.ensemble.ensemble import EnsembleLearner, schedule
+from actors.learning.models.ensemble.ensemble import EnsembleLearner
 from actors.learning.models.ensemble.merging import merged
+from actors.learning.models.ensemble.pending import schedule
 from actors.learning.part import pack, unpack
 from actors.learning.state import LocalChange, ModelState
 from actors.learning.task import TaskConfig

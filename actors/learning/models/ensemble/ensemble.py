@@ -9,7 +9,7 @@ Shapes: N rows to predict, T labelled rows, D features, E experts, K outputs.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -21,13 +21,12 @@ from actors.learning.labels import codes_of, label_dtype
 from actors.learning.learner import Findings, LocalRound
 from actors.learning.models.config import ModelConfig
 from actors.learning.models.ensemble import experts as ask
-from actors.learning.models.ensemble import forest, lasting, mixture, quantiles, recency, ridge, value_mixture
+from actors.learning.models.ensemble import forest, lasting, mixture, pending, quantiles, recency, ridge, value_mixture
 from actors.learning.models.ensemble.bodies import LASTING, RECENT, Bodies, stacks_of
 from actors.learning.models.ensemble.experts import Experts, Rows
 from actors.learning.models.ensemble.parts import (
     EMBEDDED_ROWS,
     KNOWN_ROUNDS,
-    PENDING_BYTES,
     Parts,
     fresh,
     memory_rows,
@@ -46,21 +45,6 @@ _FOREST_SEED, _REHEARSAL_SEED = 5, 6
 _REHEARSED_EVERY, _LEAST_REHEARSED = 8, 4  # rows
 # Loops change these, or are to be given one kind of array: those of a version may be read-only.
 _TAKEN_BY_COPY = ("heads.", "recency.", "forest.", "ridge.", "mixture.", "quantiles.")
-
-
-@dataclass(frozen=True, slots=True)
-class SaidBefore:
-    """What was said of T labelled rows when they were predicted: by the experts, as logs, and by the mixtures.
-
-    `at_T`: which of the rows to predict a labelled one is, -1 for none of them; then what the mixtures say is still to come.
-    `is_judged_T`: of which rows anything is known. `age_T`: rows that were predicted before its label counted.
-    """
-
-    log_TEK: np.ndarray
-    mixed_TYK: np.ndarray
-    is_judged_T: np.ndarray
-    at_T: np.ndarray
-    age_T: np.ndarray
 
 
 class EnsembleReader:
@@ -105,7 +89,7 @@ class EnsembleReader:
         said_NEK, _ = experts.said(rows, experts.views.rows(x_ND[:0]), none, np.zeros(len(x_ND), np.int64), known_K)
         mixture.to_logs(self._aim, said_NEK)
         upto_N, rarity_K = np.zeros(len(x_ND), np.int64), rarity(experts.parts)
-        p_NK, _ = self._mixed(experts.parts, said_NEK, _nothing_said(said_NEK), none, upto_N, known_K, rarity_K)
+        p_NK, _ = self._mixed(experts.parts, said_NEK, pending.nothing_said(said_NEK), none, upto_N, known_K, rarity_K)
         return self._answer(p_NK, self._state.target)
 
     def _known(self) -> np.ndarray:
@@ -130,7 +114,7 @@ class EnsembleReader:
         self,
         parts: Parts,
         said_NEK: np.ndarray,
-        said: SaidBefore,
+        said: pending.SaidBefore,
         targets: Targets,
         upto_N: np.ndarray,
         known_K: np.ndarray,
@@ -216,7 +200,7 @@ class EnsembleLearner(EnsembleReader):
                 self._bodies.load(state.layout, state.flat_P, state.optimizer, met)
             if not self._outputs:
                 return _of_slices(no_classes(len(work.test_x_ND), 0), work.test_slices)
-        upto_N, age_T = schedule(work.test_row_N, work.train_row_N, work.label_delay_rows)
+        upto_N, age_T = pending.schedule(work.test_row_N, work.train_row_N, work.label_delay_rows)
         features = state.features if state.features.count_D.any() or not rows else self._layout.statistics(work.train_x_ND)
         is_first_value = bool(len(state.target.count_D)) and not state.target.count_D.any()
         target = RunningStats.of(y_T[:, None]) if is_first_value and rows else state.target
@@ -229,12 +213,12 @@ class EnsembleLearner(EnsembleReader):
         targets = Targets.of(y_T, self._task, target)
         rarity_K = rarity(parts)
         said_NEK, embedding_TBU = experts.said(test, train, targets, upto_N, known_K)
-        said = self._said_before(parts, said_NEK, age_T, work)
+        said = pending.said_before(self._aim, parts, said_NEK, age_T, work)
         p_NK, mixed_NYK = self._mixed(parts, said_NEK, said, targets, upto_N, known_K, rarity_K)
         # Before there is a version, nobody knows what values look like: the answer is the mean of those that have come.
         answer = Answer(None, None, _running_mean(y_T, upto_N)) if is_first_value else self._answer(p_NK, target)
         if rows:
-            self._keep_pending(parts, said_NEK, mixed_NYK, work)
+            pending.keep(parts, said_NEK, mixed_NYK, work)
             self._rehearse(experts, rarity_K, train, work)
             self._remember(experts, train, targets, embedding_TBU, work)
             self._learn_slowly(experts, train, targets, work)
@@ -249,36 +233,6 @@ class EnsembleLearner(EnsembleReader):
         """Labelled rows without predicting any."""
         row_N, all_rows = np.arange(len(y_N)), ((0, len(y_N)),)
         self.round(LocalRound(row_N[:0], x_ND[:0], row_N, x_ND, y_N, (), all_rows, 0))
-
-    # --- what was said of rows whose labels come later
-
-    def _said_before(self, parts: Parts, said_NEK: np.ndarray, age_T: np.ndarray, work: LocalRound) -> SaidBefore:
-        """Of the labelled rows, as when they were predicted. `said_NEK` becomes logs."""
-        mixture.to_logs(self._aim, said_NEK)
-        row_T, row_N, waiting_P, mixed_PYK = work.train_row_N, work.test_row_N, parts["pending.row"], parts["pending.mixed"]
-        mixed_TYK = np.zeros((len(row_T), *mixed_PYK.shape[1:]), np.float32)
-        if len(row_T) == len(row_N) and (row_T == row_N).all():
-            return SaidBefore(said_NEK, mixed_TYK, np.ones(len(row_T), bool), np.arange(len(row_T)), age_T)
-        said_TEK = np.zeros((len(row_T), *said_NEK.shape[1:]), np.float32)
-        at_T, waits_T = _places(row_T, row_N), _places(row_T, waiting_P)
-        said_TEK[waits_T >= 0] = parts["pending.said"][waits_T[waits_T >= 0]]
-        mixed_TYK[waits_T >= 0] = mixed_PYK[waits_T[waits_T >= 0]]
-        said_TEK[at_T >= 0] = said_NEK[at_T[at_T >= 0]]
-        return SaidBefore(said_TEK, mixed_TYK, (at_T >= 0) | (waits_T >= 0), at_T, age_T)
-
-    def _keep_pending(self, parts: Parts, log_NEK: np.ndarray, mixed_NYK: np.ndarray, work: LocalRound) -> None:
-        """What was said of rows whose labels are to come; of every n-th, where all would be too much."""
-        row_N = work.test_row_N
-        if len(work.train_row_N) == len(row_N) and (work.train_row_N == row_N).all():
-            return
-        row_bytes = 2 * (log_NEK.shape[1] + mixed_NYK.shape[1]) * log_NEK.shape[2]
-        stride = -(-(work.label_delay_rows + len(row_N)) * row_bytes // PENDING_BYTES)
-        waiting_P, last = parts["pending.row"], work.train_row_N[-1]
-        still_P = waiting_P > last
-        kept_N = (row_N > last) & (row_N % stride == 0)
-        parts["pending.row"] = np.concatenate([waiting_P[still_P], row_N[kept_N]])
-        for name, said in (("pending.said", log_NEK), ("pending.mixed", mixed_NYK)):
-            parts[name] = np.concatenate([parts[name][still_P], said[kept_N].astype(np.float16)])
 
     # --- learning
 
@@ -381,20 +335,6 @@ class EnsembleLearner(EnsembleReader):
         return views.standardised(self._layout.expanded(work.replay_x_ND)), targets
 
 
-def schedule(test_row_N: np.ndarray, train_row_N: np.ndarray, delay: int) -> tuple[np.ndarray, np.ndarray]:
-    """upto_N: labelled rows visible when row n is predicted; age_T: rows predicted between row t and the learning of it.
-
-    A label is visible once a row that lies `delay` rows later has been predicted; at the end of the round all are.
-    """
-    before_N = np.concatenate([[np.iinfo(np.int64).min], test_row_N[:-1]]) if len(test_row_N) else test_row_N
-    upto_N = np.searchsorted(train_row_N, before_N - delay if len(before_N) else before_N, side="right")
-    upto_N[:1] = 0
-    learned_at_T = np.searchsorted(upto_N, np.arange(1, len(train_row_N) + 1), side="left")  # before which test row
-    last_N = np.append(before_N, test_row_N[-1:]) if len(test_row_N) else np.zeros(1, np.int64)
-    age_T = np.maximum(last_N[np.minimum(learned_at_T, len(last_N) - 1)] - train_row_N, 0)
-    return upto_N.astype(np.int64), age_T.astype(np.float32)
-
-
 def state_counts(state: ModelState, outputs: int) -> np.ndarray:
     """int64 [K]"""
     counts_K = np.zeros(max(outputs, len(state.class_counts_K)), np.int64)
@@ -412,20 +352,6 @@ def rarity(parts: Parts) -> np.ndarray:
 def _running_mean(y_T: np.ndarray, upto_N: np.ndarray) -> np.ndarray:
     sums_T = np.concatenate([[0.0], np.cumsum(y_T)])
     return np.asarray(sums_T[upto_N] / np.maximum(upto_N, 1))
-
-
-def _places(row_T: np.ndarray, known_row: np.ndarray) -> np.ndarray:
-    """Where each row is among the known ones, which ascend; -1 where it is not."""
-    if not len(known_row):
-        return np.full(len(row_T), -1)
-    at_T = np.minimum(np.searchsorted(known_row, row_T), len(known_row) - 1)
-    return np.where(known_row[at_T] == row_T, at_T, -1)
-
-
-def _nothing_said(said_NEK: np.ndarray) -> SaidBefore:
-    none, none_EK = np.zeros(0, np.int64), np.zeros((0, *said_NEK.shape[1:]), np.float32)
-    none_YK = np.zeros((0, mixture.MIXTURES + 1, said_NEK.shape[2]), np.float32)
-    return SaidBefore(none_EK, none_YK, none > 0, none, none.astype(np.float32))
 
 
 def _no_targets() -> Targets:

@@ -295,9 +295,7 @@ def rehearse(
     p_EK, p_YK = np.empty((experts, outputs), np.float32), np.empty((mixtures + 1, outputs), np.float32)
     log_XK = np.empty((mixtures, outputs), np.float32)
     for n in range(rows):
-        context = _mixed(
-            CLASSES, log_NEK[n], known_K, weights_RE, trust_QE, lasting_E, second_CX, rarity_K, p_EK, p_YK, log_XK
-        )
+        context = _mixed(CLASSES, log_NEK[n], known_K, weights_RE, trust_QE, lasting_E, second_CX, rarity_K, p_EK, p_YK, log_XK)
         if context:
             p_YK[mixtures, code_N[n]] -= np.float32(1)
             _step_second(CLASSES, p_YK[mixtures], log_XK, _RARE_RATE, second_CX[context])
