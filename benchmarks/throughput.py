@@ -1,11 +1,12 @@
 """Rows per second of `perennial run` beside a plain torch loop that does the same learning in one process.
 
     .venv/bin/python benchmarks/throughput.py [--rows 400000] [--repeats 3] [--micro-batch 256] [--shards 1] [--replay 0]
+                                              [--hidden 128,128] [--gpus 0]
 
 Both read the same Parquet file (54 features, 7 classes, made here), standardise with running statistics, predict every
 micro-batch and then learn it with the same MLP and optimizer. The two take turns, so that a change of the machine's speed hits
 both, and the ratio is taken turn by turn. What is timed is learning: from the first row read to the last one learned; the
-start of Python and of Ray is not in either.
+start of Python and of Ray is not in either. `--gpus`: each shard's part of a GPU; the plain loop stays on one CPU core.
 """
 
 import argparse
@@ -39,12 +40,12 @@ def make_stream(path: Path, rows: int) -> None:
     pq.write_table(pa.table(columns), path, row_group_size=8192)
 
 
-def plain_loop(path: Path, micro_batch: int) -> tuple[float, float]:
+def plain_loop(path: Path, micro_batch: int, hidden: tuple[int, ...]) -> tuple[float, float]:
     """Rows per second and accuracy of the loop that anybody would write."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
-    model = MLP(FEATURES, CLASSES, (128, 128))
+    model = MLP(FEATURES, CLASSES, hidden)
     optimizer = torch.optim.RMSprop(model.parameters(), lr=2e-3)
     stats, right, rows = RunningStats.empty(FEATURES), 0, 0
     started = time.perf_counter()
@@ -69,13 +70,17 @@ def perennial_run(path: Path, folder: Path, options: argparse.Namespace) -> tupl
         "stream.kind": "files",
         "stream.path": path,
         "storage": folder / "storage",
+        "model.kind": "mlp",
+        "model.hidden": list(options.hidden),
+        "learners.resources.gpus": options.gpus,
         "learners.shards": options.shards,
         "learners.micro_batch_rows": options.micro_batch,
         "replay.ratio": options.replay,
     }
     if options.round_rows:
         settings["learners.round_rows"] = options.round_rows
-    command = [sys.executable, "-m", "cluster", "run", "--once", "--no-serve", "--report", str(folder / "report")]
+    command = [sys.executable, "-m", "cluster", "run", "--once", "--no-serve", "--fresh", "--force"]
+    command += ["--report", str(folder / "report")]
     command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).resolve().parent.parent)
     report = json.loads((folder / "report" / "report.json").read_text())
@@ -90,6 +95,8 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--replay", type=float, default=0.0)
     parser.add_argument("--round-rows", type=int, default=0, help="0: the default")
+    parser.add_argument("--hidden", type=lambda text: tuple(map(int, text.split(","))), default=(128, 128))
+    parser.add_argument("--gpus", type=float, default=0.0)
     options = parser.parse_args()
     ratios = []
     print("turn  plain rows/s  accuracy  perennial rows/s  accuracy  ratio")
@@ -98,7 +105,7 @@ def main() -> None:
         path = folder / "stream.parquet"
         make_stream(path, options.rows)
         for turn in range(options.repeats):
-            plain, plain_accuracy = plain_loop(path, options.micro_batch)
+            plain, plain_accuracy = plain_loop(path, options.micro_batch, options.hidden)
             ours, our_accuracy = perennial_run(path, folder, options)
             ratios.append(ours / plain)
             row = f"{turn:4}  {plain:12,.0f}  {plain_accuracy:8.4f}  {ours:16,.0f}  {our_accuracy:8.4f}  {ratios[-1]:5.2f}"

@@ -390,10 +390,9 @@ class Learner:
         scale_P = step_scales(self._optimizer_config, self._network.layout)
         self._scale_P = None if scale_P is None else torch.from_numpy(scale_P).to(self._device)
         if moments:
-            self._optimizer.state[self._network.flat] = {
-                name: torch.from_numpy(np.array(value)).to(self._device if value.ndim else "cpu")
-                for name, value in moments.items()
-            }
+            state = {name: torch.from_numpy(np.array(value)) for name, value in moments.items()}
+            groups = self._optimizer.state_dict()["param_groups"]
+            self._optimizer.load_state_dict({"state": {0: state}, "param_groups": groups})  # puts each on its device
 
     def _set_learning_rates(self, factor: float) -> None:
         """`factor` times those of the configuration, until it is called again."""

@@ -101,7 +101,7 @@ class InputLayer(nn.Module):
 
     def resize(self, rows: Sequence[int]) -> None:
         """Of a layer that has learned nothing: to tables of so many rows, powers of two."""
-        self.hashed = nn.ParameterList(torch.zeros(each, self._size) for each in rows)
+        self.hashed = nn.ParameterList(torch.zeros(each, self._size, device=self.seen.device) for each in rows)
         self._tables = tuple(self.hashed)  # the same tensors: a ParameterList takes its time
         rows_C = torch.tensor(rows)
         self._mask_C, self._first_C = rows_C - 1, rows_C.cumsum(0) - rows_C
