@@ -14,7 +14,7 @@ _ENSEMBLE_ROUND_ROWS = 256
 class LearnerResources(Section):
     cpus: float = setting(1.0, "CPUs that Ray reserves for each shard.", unit="CPUs", ge=0)
     gpus: float = setting(
-        0.0, "GPUs that Ray reserves for each shard; above 0 it learns on CUDA, which pays for wide networks.", unit="GPUs", ge=0
+        0.0, "GPUs that Ray reserves for each shard; above 0 it learns on CUDA: good for wide networks.", unit="GPUs", ge=0
     )
 
 
