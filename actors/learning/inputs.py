@@ -1,6 +1,6 @@
 """What each dimension of an encoded row is, so that whoever takes in rows knows which are numbers and which are ids.
 
-Shapes: N rows, D encoded dimensions, E dimensions where categories are spread out.
+Shapes: N rows, D encoded dimensions, C of them ids.
 """
 
 from collections.abc import Iterable
@@ -69,25 +69,6 @@ class InputLayout:
         """float32 [N, D] with `stats` of these inputs: numbers centred and scaled, ids as they are, a missing one 0."""
         return stats.standardise(x_ND, self.clip_D) if len(self.category_C) else stats.standardise(x_ND)
 
-    def expanded_statistics(self, stats: RunningStats) -> RunningStats:
-        """Those of expanded rows: numbers as they are; what is 0 or 1 stays 0 or 1 where it is standardised."""
-        of = RunningStats(stats.count_D[self.other_D], stats.mean_D[self.other_D], stats.m2_D[self.other_D])
-        spread = self.expanded_width() - len(self.other_D)
-        one_E, zero_E = np.ones(spread), np.zeros(spread)
-        return RunningStats(np.append(of.count_D, one_E), np.append(of.mean_D, zero_E), np.append(of.m2_D, one_E))
-
-    def expanded_width(self, buckets: int = BUCKETS) -> int:
-        return len(self.kinds) + len(self.category_C) * (buckets - 1)
-
-    def expanded(self, x_ND: np.ndarray, buckets: int = BUCKETS) -> np.ndarray:
-        """float32 [N, E] of numbers alone, for models that cannot take in ids.
-
-        All but the ids in their order, then for each id `buckets` dimensions of which one is 1; all 0 where it is missing.
-        """
-        other_ND = x_ND[:, self.other_D].astype(np.float32, copy=False)
-        if not len(self.category_C):
-            return other_ND
-        id_NC = np.nan_to_num(x_ND[:, self.category_C], nan=0.0).astype(np.int64)
-        spread_NCB = (id_NC[:, :, None] % buckets == np.arange(buckets)) & (id_NC[:, :, None] > 0)
-        spread_NS = spread_NCB.reshape(len(x_ND), len(self.category_C) * buckets)
-        return np.concatenate([other_ND, spread_NS.astype(np.float32)], axis=1)
+    def expanded_width(self) -> int:
+        """Of a row of numbers alone, each id spread over `BUCKETS` of them."""
+        return len(self.kinds) + len(self.category_C) * (BUCKETS - 1)

@@ -11,7 +11,7 @@ from actors.learning.inputs import BUCKETS, IDS, InputKind, InputLayout
 from actors.learning.learner import Learner, LocalRound
 from actors.learning.models.categories import InputLayer
 from actors.learning.models.config import ModelConfig
-from actors.learning.models.factory import module_builder
+from actors.learning.models.factory import expanded, module_builder
 from actors.learning.network import Network
 from actors.learning.optimizers import OptimizerConfig
 from actors.learning.part import pack, unpack
@@ -96,18 +96,17 @@ def test_numbers_alone_are_standardised_as_ever():
 
 
 def test_ids_are_spread_over_buckets_for_models_that_take_numbers_alone():
-    x_ND = np.array([[1.5, 7, 0.1, 0.2, 0, 33], [np.nan, np.nan, 0, 0, 0, 1]], np.float32)
+    x_ND = torch.tensor([[1.5, 7, 0.1, 0.2, 0, 33], [2.5, 0, 0, 0, 0, 1]])
     layout = InputLayout(
         (InputKind.NUMBER, InputKind.CATEGORY, InputKind.TEXT, InputKind.TEXT, InputKind.NUMBER, InputKind.CATEGORY)
     )
-    wide_NE = layout.expanded(x_ND)
+    wide_NE = expanded(x_ND, layout)
     assert wide_NE.shape == (2, layout.expanded_width()) == (2, 4 + 2 * BUCKETS)
-    assert np.array_equal(wide_NE[:, :4], x_ND[:, [0, 2, 3, 4]], equal_nan=True)
-    assert np.flatnonzero(wide_NE[0, 4:]).tolist() == [7, BUCKETS + 1]
-    assert np.flatnonzero(wide_NE[1, 4:]).tolist() == [BUCKETS + 1]  # the missing one is in none
-    assert layout.expanded(x_ND, 4).shape == (2, layout.expanded_width(4)) == (2, 12)
-    assert layout.expanded(x_ND[:0]).shape == (0, layout.expanded_width())
-    assert np.array_equal(InputLayout.of(6).expanded(x_ND), x_ND, equal_nan=True)
+    assert torch.equal(wide_NE[:, :4], x_ND[:, [0, 2, 3, 4]])
+    assert wide_NE[0, 4:].nonzero().flatten().tolist() == [7, BUCKETS + 1]
+    assert wide_NE[1, 4:].nonzero().flatten().tolist() == [BUCKETS + 1]  # the missing one is in none
+    assert expanded(x_ND[:0], layout).shape == (0, layout.expanded_width())
+    assert torch.equal(expanded(x_ND, InputLayout.of(6)), x_ND)
 
 
 def takes_numbers(inputs, outputs):
@@ -119,7 +118,7 @@ def test_a_module_of_the_users_is_given_numbers():
     module = module_builder(config, LAYOUT)(3)
     assert isinstance(module, nn.Linear) and module.in_features == LAYOUT.expanded_width()
     z_ND = torch.tensor([[0.5, -1, 77, 0.25, 0.5, 0]])
-    wide_NE = torch.from_numpy(LAYOUT.expanded(z_ND.numpy()))
+    wide_NE = expanded(z_ND, LAYOUT)
     assert torch.equal(module(z_ND), nn.functional.linear(wide_NE, module.weight, module.bias))
 
 
@@ -135,7 +134,8 @@ def test_many_values_are_told_apart(kind):
     later, _ = learn(made, *users(rng, 150, 1000), state)
     assert later > 0.97
     assert rows_of_tables(state) == [512]  # at least two for each value
-    spread, _ = learn(learner(USERS.expanded_width(), kind)[0], USERS.expanded(x_ND), y_N, ModelState.empty(33, 0))
+    spread_ND = expanded(torch.from_numpy(x_ND), USERS).numpy()
+    spread, _ = learn(learner(USERS.expanded_width(), kind)[0], spread_ND, y_N, ModelState.empty(33, 0))
     assert spread < 0.75  # over 32 buckets they are not
 
 

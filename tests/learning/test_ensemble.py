@@ -9,6 +9,7 @@ import pytest
 from actors.learning.answer import Answer
 from actors.learning.consolidation import Contribution, consolidate
 from actors.learning.dealing import deal
+from actors.learning.inputs import IDS, InputKind, InputLayout
 from actors.learning.labels import FEEDBACK
 from actors.learning.learner import LocalRound
 from actors.learning.model_kinds import make_reader
@@ -50,9 +51,11 @@ def learned(
     round_rows: int = 64,
     head: ModelState | None = None,
     start: int = 0,
+    inputs: InputLayout | None = None,
 ) -> tuple[np.ndarray, ModelState, list[list[LocalChange]]]:
     """What was answered for each row, the last version, and the shards' changes of each round."""
-    learners = [EnsembleLearner(MODEL, task, x_ND.shape[1], seed=3) for _ in range(shards)]
+    layout = inputs or InputLayout.of(x_ND.shape[1])
+    learners = [EnsembleLearner(MODEL, task, layout, seed=3) for _ in range(shards)]
     head = head or empty(x_ND.shape[1], task)
     answers = np.full(len(y_N), -2.0)
     rounds = []
@@ -105,6 +108,21 @@ def feedback(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x_ND, y_N, right_N
 
 
+def with_ids(x_ND: np.ndarray) -> tuple[np.ndarray, InputLayout]:
+    """One more column, of ids."""
+    id_V = np.random.default_rng(6).integers(1, IDS, 9)
+    layout = InputLayout((*[InputKind.NUMBER] * x_ND.shape[1], InputKind.CATEGORY))
+    return np.column_stack([x_ND, id_V[np.arange(len(x_ND)) % 9]]).astype(np.float32), layout
+
+
+def pairs(rows: int) -> tuple[np.ndarray, np.ndarray, InputLayout]:
+    """Of three classes, which two ids tell together and neither alone; 5 % of them are noise."""
+    rng = np.random.default_rng(7)
+    id_V, class_VV, at_N2 = rng.integers(1, IDS, 8), rng.integers(3, size=(8, 8)), rng.integers(8, size=(rows, 2))
+    y_N = np.where(rng.random(rows) < 0.05, rng.integers(3, size=rows), class_VV[at_N2[:, 0], at_N2[:, 1]])
+    return id_V[at_N2].astype(np.float32), y_N, InputLayout((InputKind.CATEGORY, InputKind.CATEGORY))
+
+
 def assert_equal(one: ModelState, other: ModelState) -> None:
     assert set(one.experts) == set(other.experts)
     assert replace(one, version=0).digest() == replace(other, version=0).digest()
@@ -129,10 +147,11 @@ def test_on_labels_that_say_nothing_it_scores_chance() -> None:
 @pytest.mark.parametrize("task", [CLASSES, VALUES], ids=["classes", "values"])
 def test_a_label_touches_no_answer_before_it_is_visible(delay: int, task: TaskConfig) -> None:
     x_ND, y_N = blobs(400) if task is CLASSES else quadratic(400)
+    x_ND, inputs = with_ids(x_ND)
     poisoned_N, at = y_N.copy(), 200
     poisoned_N[at:] = (y_N[at:] + 1) % 3 if task is CLASSES else y_N[at:] * 3
-    clean, _, _ = learned(x_ND, y_N, task, delay=delay)
-    poisoned, _, _ = learned(x_ND, poisoned_N, task, delay=delay)
+    clean, _, _ = learned(x_ND, y_N, task, delay=delay, inputs=inputs)
+    poisoned, _, _ = learned(x_ND, poisoned_N, task, delay=delay, inputs=inputs)
     first = at + delay + 1  # the first row that is predicted after the label of row `at` is visible
     assert (clean[:first] == poisoned[:first]).all()
     assert (clean[first:] != poisoned[first:]).any()
@@ -140,7 +159,8 @@ def test_a_label_touches_no_answer_before_it_is_visible(delay: int, task: TaskCo
 
 def test_shards_bring_equal_experts_whatever_rows_they_were_dealt() -> None:
     x_ND, y_N = blobs(500)
-    _, head, rounds = learned(x_ND, y_N, shards=3)
+    x_ND, inputs = with_ids(x_ND)
+    _, head, rounds = learned(x_ND, y_N, shards=3, inputs=inputs)
     for changes in rounds:
         for change in changes[1:]:
             assert all(np.array_equal(array, change.experts[name]) for name, array in changes[0].experts.items())
@@ -175,11 +195,12 @@ def test_the_same_rows_give_the_same_versions_bit_for_bit_also_from_what_was_wri
 @pytest.mark.parametrize("task", [CLASSES, VALUES, SCORES], ids=["classes", "values", "scores"])
 def test_what_a_version_serves_is_what_the_learner_would_answer(task: TaskConfig) -> None:
     x_ND, y_N = blobs(400) if task is CLASSES else quadratic(400) if task is VALUES else feedback(400)[:2]
-    _, head, _ = learned(x_ND, y_N, task)
-    reader = make_reader(MODEL, task, x_ND.shape[1], seed=3)
+    x_ND, inputs = with_ids(x_ND)
+    _, head, _ = learned(x_ND, y_N, task, inputs=inputs)
+    reader = make_reader(MODEL, task, inputs, seed=3)
     reader.load(head)
     served = reader.predict(x_ND[:40])
-    learner = EnsembleLearner(MODEL, task, x_ND.shape[1], seed=3)
+    learner = EnsembleLearner(MODEL, task, inputs, seed=3)
     learner.load(head)
     row_N = np.arange(1_000, 1_040)
     tested = learner.round(LocalRound(row_N, x_ND[:40], row_N[:0], x_ND[:0], y_N[:0], ((0, 40),), (), 0))
@@ -193,6 +214,14 @@ def test_what_a_version_serves_is_what_the_learner_would_answer(task: TaskConfig
 
 def parts(answer: Answer) -> list[np.ndarray]:
     return [part for part in (answer.code_N, answer.probability_NK, answer.value_N) if part is not None]
+
+
+def test_what_two_ids_tell_only_together_is_learned() -> None:
+    x_ND, y_N, inputs = pairs(4_000)
+    answer_N, head, _ = learned(x_ND, y_N, inputs=inputs)
+    assert (answer_N == y_N)[2_000:].mean() > 0.93  # 0.967 can be had
+    again = ModelState.from_state(unpack(pack(head.to_state())))
+    assert_equal(again, head)
 
 
 def test_values_are_estimated_far_better_than_by_their_mean() -> None:
@@ -263,6 +292,27 @@ def test_contributions_to_different_versions_are_joined_and_a_round_counts_once(
     np.testing.assert_allclose(step, steps[0] + steps[1], atol=1e-5)
     gram = [change.experts["ridge.gram"][0] - base.experts["ridge.gram"][0] for change in changes]
     np.testing.assert_allclose(joined["ridge.gram"][0], base.experts["ridge.gram"][0] + gram[0] + gram[1], rtol=1e-6)
+
+
+def test_contributions_of_a_change_that_all_have_seen_leave_sums_in_bounds() -> None:
+    """Each takes away what it has faded of the same sums; added up, that would be more than there is."""
+    x_ND, inputs = with_ids(np.zeros((512, 1), np.float32))
+    x_ND[:, 1], y_N = 77.0, (np.arange(512) < 256).astype(np.int64)
+    _, base, _ = learned(x_ND[:256], y_N[:256], round_rows=64, inputs=inputs)
+    changes = []
+    for first in (256, 320, 384, 448):
+        learner = EnsembleLearner(MODEL, CLASSES, inputs, seed=3)
+        learner.load(base)
+        learner.round(work_of(x_ND, y_N, (first, first + 64), (first, first + 64), 0, 0, 1))
+        changes.append((base.experts, learner.change().experts))
+    state = replace(base, experts=merged(base.experts, changes))
+    _, in_order, _ = learned(x_ND, y_N, round_rows=64, inputs=inputs)
+    for name in ("evidence.counts", "evidence.rows", "evidence.sums", "evidence.all", "recency.sums", "recency.weights"):
+        np.testing.assert_allclose(state.experts[name], in_order.experts[name], rtol=1e-3, atol=1e-3)
+    assert (state.experts["recency.follows"] >= 0).all()
+    reader = make_reader(MODEL, CLASSES, inputs, seed=3)
+    reader.load(state)
+    assert all(np.isfinite(part).all() for part in parts(reader.predict(x_ND[:20])))
 
 
 def test_the_schedule_shows_a_label_after_the_row_that_lies_delay_rows_later() -> None:

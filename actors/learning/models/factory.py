@@ -40,14 +40,17 @@ def module_builder(config: ModelConfig, inputs: int | InputLayout) -> ModuleBuil
                 f"model.factory {config.factory!r} returned a {type(module).__name__}; it has to be a torch.nn.Module."
             )
         if len(layout.category_C):
-            module.register_forward_pre_hook(lambda _, given: (_expanded(given[0], layout), *given[1:]))
+            module.register_forward_pre_hook(lambda _, given: (expanded(given[0], layout), *given[1:]))
         return module
 
     return build
 
 
-def _expanded(z_ND: Tensor, layout: InputLayout) -> Tensor:
-    """As `InputLayout.expanded`."""
+def expanded(z_ND: Tensor, layout: InputLayout) -> Tensor:
+    """[N, E] of numbers alone: all but the ids in their order, then for each id `BUCKETS` dimensions of which one is 1.
+
+    All of them are 0 where it is missing.
+    """
     id_NC = z_ND[:, torch.from_numpy(layout.category_C).to(z_ND.device)].long()
     bucket_B = torch.arange(BUCKETS, device=z_ND.device)
     spread_NCB = (id_NC.unsqueeze(2) % BUCKETS == bucket_B) & (id_NC.unsqueeze(2) > 0)

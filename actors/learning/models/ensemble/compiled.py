@@ -23,6 +23,7 @@ def compiled(loop: Loop) -> Loop:
 
 def _compile_all() -> None:
     """Runs every loop once, for each kind of task; what has been compiled before is only read."""
+    from actors.learning.inputs import InputKind, InputLayout
     from actors.learning.labels import label_dtype
     from actors.learning.learner import LocalRound
     from actors.learning.models.config import ModelConfig
@@ -30,12 +31,13 @@ def _compile_all() -> None:
     from actors.learning.task import TaskConfig, TaskKind
 
     row_N = np.arange(256)
-    x_ND = np.stack([np.sin(row_N), np.cos(row_N)], axis=1).astype(np.float32)
+    x_ND = np.stack([np.sin(row_N), np.cos(row_N), row_N % 7], axis=1).astype(np.float32)
+    inputs = InputLayout((InputKind.NUMBER, InputKind.NUMBER, InputKind.CATEGORY))
     for kind in TaskKind:
         task = TaskConfig(kind=kind, classes=["a", "b"] if kind is TaskKind.FEEDBACK else "auto")
         y_N = np.zeros(256, label_dtype(kind))
         y_N[::2] = 1
-        learner = EnsembleLearner(ModelConfig(), task, 2, seed=0)
+        learner = EnsembleLearner(ModelConfig(), task, inputs, seed=0)
         learner.round(LocalRound(row_N, x_ND, row_N, x_ND, y_N, ((0, 256),), ((0, 256),), 0))
 
 

@@ -23,6 +23,7 @@ from actors.learning.models.config import ModelConfig
 from actors.learning.models.ensemble import experts as ask
 from actors.learning.models.ensemble import forest, lasting, mixture, pending, quantiles, recency, ridge, value_mixture
 from actors.learning.models.ensemble.bodies import LASTING, RECENT, Bodies, stacks_of
+from actors.learning.models.ensemble.evidence import Widening
 from actors.learning.models.ensemble.experts import Experts, Rows
 from actors.learning.models.ensemble.parts import (
     EMBEDDED_ROWS,
@@ -44,7 +45,7 @@ _REPLAYED = 4  # remembered rows for each new one, where no replay shard says ho
 _FOREST_SEED, _REHEARSAL_SEED = 5, 6
 _REHEARSED_EVERY, _LEAST_REHEARSED = 8, 4  # rows
 # Loops change these, or are to be given one kind of array: those of a version may be read-only.
-_TAKEN_BY_COPY = ("heads.", "recency.", "forest.", "ridge.", "mixture.", "quantiles.")
+_TAKEN_BY_COPY = ("heads.", "recency.", "forest.", "ridge.", "mixture.", "quantiles.", "evidence.")
 
 
 class EnsembleReader:
@@ -61,7 +62,8 @@ class EnsembleReader:
         device: str = "cpu",
     ) -> None:
         self._task, self._layout, self._aim = task, InputLayout.of(inputs), aim_of(task)
-        self._inputs = width = self._layout.expanded_width()  # the experts take in numbers alone
+        self._widening = Widening(self._layout, self._aim)
+        self._inputs = width = self._widening.width
         self._stacks = stacks_of(width, width * quantiles.HATS if width <= _WIDEST_HATS else None)
         self._memory_rows = memory_rows(width, model.memory_rows)
         self._embeddings = sum(len(stack.bodies) for stack in self._stacks)
@@ -82,13 +84,12 @@ class EnsembleReader:
                 return no_classes(len(x_ND), len(self._state.class_counts_K))
             return Answer(None, None, np.zeros(len(x_ND)))
         if self._experts is None:
-            features = self._layout.expanded_statistics(self._state.features)
-            self._experts = self._experts_of(self._parts(), features, self._state.target)
-        experts, x_ND = self._experts, self._layout.expanded(x_ND)
-        rows, none = experts.views.rows(x_ND), _no_targets()
-        said_NEK, _ = experts.said(rows, experts.views.rows(x_ND[:0]), none, np.zeros(len(x_ND), np.int64), known_K)
+            self._experts = self._experts_of(self._parts(), self._state.features, self._state.target)
+        experts, none, upto_N = self._experts, _no_targets(), np.zeros(len(x_ND), np.int64)
+        rows, no_rows = self._in_views(experts, x_ND, x_ND[:0], none, upto_N)
+        said_NEK, _ = experts.said(rows, no_rows, none, upto_N, known_K)
         mixture.to_logs(self._aim, said_NEK)
-        upto_N, rarity_K = np.zeros(len(x_ND), np.int64), rarity(experts.parts)
+        rarity_K = rarity(experts.parts)
         p_NK, _ = self._mixed(experts.parts, said_NEK, pending.nothing_said(said_NEK), none, upto_N, known_K, rarity_K)
         return self._answer(p_NK, self._state.target)
 
@@ -104,11 +105,19 @@ class EnsembleReader:
             parts = widened(self._state.experts, self._outputs)
             return {name: a.copy() if name.startswith(_TAKEN_BY_COPY) else a for name, a in parts.items()}
         label, experts = label_dtype(self._task.kind), ask.count(self._aim, self._embeddings)
-        return fresh(self._aim, self._inputs, self._outputs, self._embeddings, experts, label)
+        return fresh(self._widening, self._outputs, self._embeddings, experts, label)
 
     def _experts_of(self, parts: Parts, features: RunningStats, target: RunningStats) -> Experts:
         memory = Targets.of(parts["memory.y"], self._task, target)
-        return Experts(parts, self._bodies, self._stacks, features, self._aim, memory)
+        return Experts(parts, self._bodies, self._stacks, self._widening.statistics(features), self._aim, memory)
+
+    def _in_views(
+        self, experts: Experts, test_ND: np.ndarray, train_ND: np.ndarray, targets: Targets, upto_N: np.ndarray
+    ) -> tuple[Rows, Rows]:
+        """Encoded rows in the views of the experts; learns what the labels say of ids on the way."""
+        test, train = self._widening.widened(experts.parts, test_ND, train_ND, targets, upto_N)
+        rows = experts.views.rows(*test)
+        return rows, rows if train is test else experts.views.rows(*train)
 
     def _mixed(
         self,
@@ -206,11 +215,8 @@ class EnsembleLearner(EnsembleReader):
         target = RunningStats.of(y_T[:, None]) if is_first_value and rows else state.target
         known_K = self._known()
         parts = self._parts()
-        experts = self._experts_of(parts, self._layout.expanded_statistics(features), target)
-        train = experts.views.rows(self._layout.expanded(work.train_x_ND))
-        shares_rows = work.train_x_ND is work.test_x_ND
-        test = train if shares_rows else experts.views.rows(self._layout.expanded(work.test_x_ND))
-        targets = Targets.of(y_T, self._task, target)
+        experts, targets = self._experts_of(parts, features, target), Targets.of(y_T, self._task, target)
+        test, train = self._in_views(experts, work.test_x_ND, work.train_x_ND, targets, upto_N)
         rarity_K = rarity(parts)
         said_NEK, embedding_TBU = experts.said(test, train, targets, upto_N, known_K)
         said = pending.said_before(self._aim, parts, said_NEK, age_T, work)
@@ -241,18 +247,21 @@ class EnsembleLearner(EnsembleReader):
         if self._aim != CLASSES:
             return
         p, rng = experts.parts, np.random.default_rng([_REHEARSAL_SEED, int(work.train_row_N[-1])])
-        x_RD, code_R = lasting.sample(p, max(_LEAST_REHEARSED, len(work.train_y_N) // _REHEARSED_EVERY), rng)
+        x_RV, code_R = lasting.sample(p, max(_LEAST_REHEARSED, len(work.train_y_N) // _REHEARSED_EVERY), rng)
         known_K = self._known()
         if len(code_R):
             none, upto_R = _no_targets(), np.zeros(len(code_R), np.int64)
-            said_REK, _ = experts.said(experts.views.rows(x_RD), experts.views.rows(x_RD[:0]), none, upto_R, known_K)
+            x_RW, place_RC = np.split(x_RV, [self._inputs], axis=1)
+            rows, no_rows = experts.views.rows(x_RW, place_RC), experts.views.rows(x_RW[:0], place_RC[:0])
+            said_REK, _ = experts.said(rows, no_rows, none, upto_R, known_K)
             mixture.to_logs(self._aim, said_REK)
             mixture.rehearse(
                 said_REK, code_R, known_K, p["mixture.weights"], p["mixture.trust"], p["mixture.lasting"],
                 p["mixture.second"], rarity_K,
             )  # fmt: skip
         room = min(lasting.ROWS, self._memory_rows)
-        lasting.add(p, train.x_ND, np.array(codes_of(work.train_y_N)), room, rng)
+        x_TV = np.concatenate([train.x_ND, train.place_NC.astype(np.float32)], axis=1)
+        lasting.add(p, x_TV, np.array(codes_of(work.train_y_N)), room, rng)
 
     def _remember(self, experts: Experts, train: Rows, targets: Targets, embedding_TBU: np.ndarray, work: LocalRound) -> None:
         """The memory, the edges, the forests and the ridge after these rows."""
@@ -266,8 +275,8 @@ class EnsembleLearner(EnsembleReader):
         parts["memory.embedding"] = remembered
         x_MD = parts["memory.x"]
         if "quantiles.hats" not in parts and len(x_MD) >= quantiles.FIT_ROWS:
-            parts["quantiles.hats"] = quantiles.edges_of(x_MD, quantiles.HAT_EDGES)
-            parts["quantiles.codes"] = quantiles.edges_of(x_MD, quantiles.CODE_EDGES + 2)[:, 1:-1].copy()
+            parts["quantiles.hats"] = self._widening.edges(quantiles.edges_of(x_MD, quantiles.HAT_EDGES))
+            parts["quantiles.codes"] = self._widening.edges(quantiles.edges_of(x_MD, quantiles.CODE_EDGES + 2)[:, 1:-1].copy())
         if self._aim == SCORES:
             return
         if "quantiles.codes" in parts:
@@ -332,7 +341,9 @@ class EnsembleLearner(EnsembleReader):
         targets = Targets.of(work.replay_y_N, self._task, self._state.target)
         if work.replay_weight_N is not None:
             targets = replace(targets, weight_T=targets.weight_T * work.replay_weight_N)
-        return views.standardised(self._layout.expanded(work.replay_x_ND)), targets
+        none, upto_R = _no_targets(), np.zeros(len(targets), np.int64)
+        replayed, _ = self._widening.widened(experts.parts, work.replay_x_ND, work.replay_x_ND[:0], none, upto_R)
+        return views.standardised(replayed.x_NW), targets
 
 
 def state_counts(state: ModelState, outputs: int) -> np.ndarray:

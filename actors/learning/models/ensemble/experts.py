@@ -37,6 +37,7 @@ class Rows:
     raw_ND: np.ndarray  # centred, missing values at the mean
     at_NA: np.ndarray | None  # hats; None before there are edges
     hat_NA: np.ndarray | None
+    place_NC: np.ndarray  # the rows that linear heads have for the ids
 
     def __len__(self) -> int:
         return len(self.x_ND)
@@ -63,9 +64,9 @@ class Views:
             return np.zeros((len(x_ND), width), np.float32)
         return quantiles.dense(*quantiles.hats_of(x_ND, self.hat_edges_DB), width)
 
-    def rows(self, x_ND: np.ndarray) -> Rows:
+    def rows(self, x_ND: np.ndarray, place_NC: np.ndarray) -> Rows:
         at_NA, hat_NA = (None, None) if self.hat_edges_DB is None else quantiles.hats_of(x_ND, self.hat_edges_DB)
-        return Rows(x_ND, self.standardised(x_ND), self.centred(x_ND), at_NA, hat_NA)
+        return Rows(x_ND, self.standardised(x_ND), self.centred(x_ND), at_NA, hat_NA, place_NC)
 
 
 class Experts:
@@ -181,13 +182,11 @@ class Experts:
             weights, squares = p[f"heads.{b}.weights"], p[f"heads.{b}.squares"]
             heads.dense_heads(self._aim, x_NF, x_TF, *labels, upto_N, known_K, weights, squares, *rates, said_NEK, first)
             first += len(heads.RATES_H)
-        if test.at_NA is not None and train.at_NA is not None:
-            assert test.hat_NA is not None and train.hat_NA is not None
+        if self.views.hat_edges_DB is not None:
             weights, squares = p["heads.hats.weights"], p["heads.hats.squares"]
             heads.hat_heads(
-                self._aim, test.at_NA, test.hat_NA, train.at_NA, train.hat_NA, *labels, upto_N, known_K, weights, squares,
-                *rates, said_NEK, first,
-            )  # fmt: skip
+                self._aim, *_active(test), *_active(train), *labels, upto_N, known_K, weights, squares, *rates, said_NEK, first
+            )
         return first + len(heads.RATES_H)
 
 
@@ -196,6 +195,15 @@ def _answers(aim: int, out_BNK: np.ndarray, known_K: np.ndarray, said_NEK: np.nd
     for b in range(out_BNK.shape[0]):
         for n in range(out_BNK.shape[1]):
             answer(aim, out_BNK[b, n], known_K, said_NEK[n, b])
+
+
+def _active(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """The places and heights of the linear heads' inputs that are not zero: hats, and one for each id."""
+    assert rows.at_NA is not None and rows.hat_NA is not None
+    if not rows.place_NC.shape[1]:
+        return rows.at_NA, rows.hat_NA
+    at_NA = np.concatenate([rows.at_NA, rows.place_NC.astype(np.int32)], axis=1)
+    return at_NA, np.concatenate([rows.hat_NA, np.ones(rows.place_NC.shape, np.float32)], axis=1)
 
 
 def _with_one(embedding_NU: np.ndarray) -> np.ndarray:

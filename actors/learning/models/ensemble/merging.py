@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from actors.learning.models.ensemble import ridge
+from actors.learning.models.ensemble import evidence, recency, ridge
 from actors.learning.models.ensemble.parts import EMBEDDED_ROWS, KNOWN_ROUNDS, Parts, memory_rows, widened
 
-_STEPPED = ("heads.", "recency.sums", "recency.weights", "recency.follows", "mixture.")
+_STEPPED = ("heads.", "recency.follows", "mixture.")
 
 
 def merged(
@@ -32,11 +32,14 @@ def _joined(parts: Parts, base: Mapping[str, np.ndarray], change: Mapping[str, n
     outputs = max(p["recency.sums"].shape[1] for p in (parts, change))
     parts, change = widened(parts, outputs), widened(change, outputs)
     base = widened(base, outputs) if base else {}
-    joined = {**change, **parts, **_memories(parts, base, change)}
+    joined = {**change, **parts, **_memories(parts, base, change), **evidence.joined(parts, base, change)}
     rows = int(np.isin(change["memory.row"], base["memory.row"] if base else [], invert=True).sum())
     for name, array in parts.items():
         if name.startswith(_STEPPED) and base and base[name].shape == array.shape:
             joined[name] = array + (change[name] - base[name])
+    for name in ("recency.sums", "recency.weights") if base else ():
+        joined[name] = (parts[name] - base[name]) * recency.KEPT_J[:, None] ** rows + change[name]
+    joined["recency.follows"] = np.maximum(joined["recency.follows"], 0.0)
     trust = np.maximum(joined["mixture.trust"], 0.0)
     joined["mixture.trust"] = trust / trust.sum(axis=-1, keepdims=True)
     for name in ("ridge.gram", "ridge.moment") if base and "ridge.gram" in parts else ():

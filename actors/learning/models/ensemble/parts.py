@@ -3,7 +3,7 @@
 rounds              the last labelled row of each of the latest rounds that were learned
 memory.*            the latest labelled rows: x, y, row; and embedding, of fewer
 quantiles.*         edges, once there have been enough rows
-heads.*, recency.*, forest.*, ridge.*, lasting.*     see the files of those names
+evidence.*, heads.*, recency.*, forest.*, ridge.*, lasting.*     see the files of those names
 mixture.*           how far each expert is trusted
 pending.*           what was said of rows whose labels have not come: row; said, by the experts; mixed, by the mixtures
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from actors.learning.models.ensemble import forest, heads, mixture, recency, ridge, value_mixture
 from actors.learning.models.ensemble.bodies import HIDDEN
-from actors.learning.models.ensemble.quantiles import HATS
+from actors.learning.models.ensemble.evidence import Widening
 from actors.learning.models.ensemble.targets import CLASSES, SCORES
 
 Parts = dict[str, np.ndarray]
@@ -35,8 +35,9 @@ def memory_rows(inputs: int, wanted: int = MEMORY_ROWS) -> int:
     return min(wanted, max(64, min(MEMORY_ROWS, MEMORY_BYTES // (4 * inputs))))
 
 
-def fresh(aim: int, inputs: int, outputs: int, embeddings: int, experts: int, label: np.dtype) -> Parts:
+def fresh(widening: Widening, outputs: int, embeddings: int, experts: int, label: np.dtype) -> Parts:
     """Before the first row. `embeddings`: networks whose last hidden layer the heads see."""
+    aim, inputs = widening.aim, widening.width
     count, rates = len(heads.RATES_H), len(recency.KEPT_J)
     parts: Parts = {
         "rounds": np.zeros(0, np.int64),
@@ -44,8 +45,8 @@ def fresh(aim: int, inputs: int, outputs: int, embeddings: int, experts: int, la
         "memory.y": np.zeros(0, label),
         "memory.row": np.zeros(0, np.int64),
         "memory.embedding": np.zeros((0, 2, HIDDEN), np.float32),
-        "heads.hats.weights": np.zeros((count, inputs * HATS, outputs), np.float32),
-        "heads.hats.squares": np.zeros((count, inputs * HATS, outputs), np.float32),
+        "heads.hats.weights": np.zeros((count, widening.head_rows, outputs), np.float32),
+        "heads.hats.squares": np.zeros((count, widening.head_rows, outputs), np.float32),
         "recency.sums": np.zeros((rates, outputs), np.float32),
         "recency.weights": np.zeros((rates, outputs), np.float32),
         "recency.last": np.full(1, -1.0 if aim == CLASSES else 0.0, np.float32),
@@ -59,10 +60,12 @@ def fresh(aim: int, inputs: int, outputs: int, embeddings: int, experts: int, la
         parts[f"heads.{at}.squares"] = np.zeros((count, outputs, HIDDEN + 1), np.float32)
     if aim != SCORES:
         parts |= forest.empty(outputs) | ridge.empty(outputs)
+    if widening.columns:
+        parts |= widening.empty()
     even = np.float32(1.0 / experts)
     if aim == CLASSES:
         parts |= {
-            "lasting.x": np.zeros((0, inputs), np.float32),
+            "lasting.x": np.zeros((0, inputs + widening.columns), np.float32),
             "lasting.code": np.zeros(0, np.int64),
             "lasting.seen": np.zeros(outputs, np.int64),
         }
