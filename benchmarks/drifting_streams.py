@@ -227,6 +227,32 @@ def _grow(rng: Generator, x_ND: np.ndarray, rows_N: np.ndarray, box_D2: np.ndarr
         _grow(rng, x_ND, rows_N[side_N], inner_D2, depth + 1, y_N)
 
 
+def clicks(rng: Generator, rows: int) -> Columns:
+    """Who of 2,000 users clicks on which of 400 items, few of which most rows are about; what items are liked changes once."""
+    user_N, item_N = _zipf(rng, 2_000, rows), _zipf(rng, 400, rows)
+    price_N, liking_U, liking_CI = rng.standard_normal(rows), rng.normal(0, 0.5, 2_000), rng.normal(0, 1.2, (2, 400))
+    odds_N = liking_U[user_N] + liking_CI[_concept(rows, 2), item_N] + 0.8 * price_N - 1
+    y_N = rng.random(rows) < 1 / (1 + np.exp(-1.5 * odds_N))
+    made = {"user": _names("u", user_N), "item": _names("i", item_N), "price": price_N}
+    return made | {LABEL: np.where(y_N, "click", "none")}
+
+
+def word_pairs(rng: Generator, rows: int) -> Columns:
+    """Two of ten words each tell one of three classes together and nothing alone; other pairs after the middle; 5 % noise."""
+    at_N2, class_CVV = rng.integers(0, 10, (rows, 2)), rng.integers(0, 3, (2, 10, 10))
+    y_N = _noisy(rng, class_CVV[_concept(rows, 2), at_N2[:, 0], at_N2[:, 1]], 3, 0.05)
+    made = {"first": _names("a", at_N2[:, 0]), "second": _names("b", at_N2[:, 1]), "x": rng.standard_normal(rows)}
+    return made | {LABEL: y_N}
+
+
+def own_rules(rng: Generator, rows: int) -> Columns:
+    """Sixty machines, each with a limit and a side of its own; half of them are adjusted after the middle; 5 % noise."""
+    at_N, x_N, limit_CM = rng.integers(0, 60, rows), rng.normal(0, 1.5, rows), np.tile(rng.normal(0, 1.5, 60), (2, 1))
+    limit_CM[1, ::2] = rng.normal(0, 1.5, 30)
+    y_N = rng.choice([-1, 1], 60)[at_N] * (x_N - limit_CM[_concept(rows, 2), at_N]) > 0
+    return {"machine": _names("m", at_N), "x": x_N, LABEL: _noisy(rng, y_N.astype(int), 2, 0.05)}
+
+
 STREAMS: dict[str, Callable[[Generator, int], Columns]] = {
     made.__name__: made
     for made in (
@@ -248,6 +274,9 @@ STREAMS: dict[str, Callable[[Generator, int], Columns]] = {
         many_classes,
         waveform,
         random_tree,
+        clicks,
+        word_pairs,
+        own_rules,
     )
 }
 
@@ -292,6 +321,16 @@ def _gradual(rng: Generator, rows: int, concepts: int) -> np.ndarray:
     place_N = np.arange(rows) * concepts / rows
     old_N = rng.random(rows) > (place_N % 1) * 3
     return np.maximum(place_N.astype(int) - old_N, 0)
+
+
+def _zipf(rng: Generator, values: int, rows: int) -> np.ndarray:
+    """Of so many values the first is common and the last is rare."""
+    weight_V = 1 / np.arange(1, values + 1) ** 0.8
+    return rng.choice(values, rows, p=weight_V / weight_V.sum())
+
+
+def _names(prefix: str, at_N: np.ndarray) -> np.ndarray:
+    return np.array([f"{prefix}{at}" for at in range(int(at_N.max(initial=0)) + 1)])[at_N]
 
 
 def _remembering(rng: Generator, rows: int, memory: float, noise: float) -> np.ndarray:
