@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from actors.durable import model_of
-from actors.learning.answer import NetworkReader
 from actors.learning.encoding import RowEncoder
+from actors.learning.model_kinds import make_reader
 from actors.learning.schema import Schema
 from actors.learning.task import TaskKind
 from actors.sources.open_source import open_source
@@ -23,7 +23,7 @@ def frozen(config: PerennialConfig) -> tuple[int, Told, np.ndarray]:
     state = model_of(store, manifest)
     schema = Schema.from_json(dict(manifest.about["schema"]))
     validator = RowValidator(schema, config.task)
-    reader = NetworkReader(config.model, config.task, RowEncoder(schema).layout, seed=config.seed)
+    reader = make_reader(config.model, config.task, RowEncoder(schema).layout, seed=config.seed)
     reader.load(state)
     prediction: list[Any] = []
     confidence, labels = [], []

@@ -84,3 +84,16 @@ def test_an_example_runs_on_the_real_system(shared_ray: RayHead, tmp_path: Path)
     assert found["after_the_freeze"]["perennial"] > found["after_the_freeze"]["frozen"] + 0.05
     assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "report.json").read_text())["rows"]["lost"] == 0
+
+
+@pytest.mark.ray
+def test_an_example_runs_with_the_default_model_too(shared_ray: RayHead, tmp_path: Path) -> None:
+    settings = (
+        f"ray.address={shared_ray.address}", "stream.rows=6000", "stream.synthetic.drift_every_rows=1500",
+        "versions.commit_rows=1500", "model.kind=ensemble",
+    )  # fmt: skip
+    options = [word for each in settings for word in ("--set", each)]
+    assert main(study("sensors"), ["--out", str(tmp_path), *options]) == 0
+    found = json.loads((tmp_path / "comparison.json").read_text())
+    assert found["rows"] == 6_000
+    assert found["after_the_freeze"]["perennial"] < found["after_the_freeze"]["frozen"]
