@@ -257,7 +257,7 @@ class EnsembleLearner(EnsembleReader):
             mixture.to_logs(self._aim, said_REK)
             mixture.rehearse(
                 said_REK, code_R, known_K, p["mixture.weights"], p["mixture.trust"], p["mixture.lasting"],
-                p["mixture.second"], rarity_K,
+                p["mixture.second"], rarity_K, ask.lasting(self._aim, self._embeddings),
             )  # fmt: skip
         room = min(lasting.ROWS, self._memory_rows)
         x_TV = np.concatenate([train.x_ND, train.place_NC.astype(np.float32)], axis=1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from actors.learning.models.ensemble import forest, heads, neighbours, quantiles, recency, ridge
-from actors.learning.models.ensemble.bodies import HIDDEN, Bodies, Stack
+from actors.learning.models.ensemble.bodies import Bodies, Stack
 from actors.learning.models.ensemble.compiled import compiled
 from actors.learning.models.ensemble.parts import EMBEDDED_ROWS, MEMORY_ROWS, Parts
 from actors.learning.models.ensemble.targets import ABSOLUTE, CLASSES, SCORES, SQUARED, Targets, answer
@@ -22,10 +22,22 @@ _CLIP = 6.0
 
 
 def count(aim: int, embeddings: int) -> int:
-    searched = len(_VOTES_V) * (2 * len(_WINDOWS_W) - 1) + EMBEDDED * len(_EMBEDDED_VOTES_V) * len(_EMBEDDED_WINDOWS_W)
-    linear = len(heads.RATES_H) * (embeddings + 1)
     global_ones = 0 if aim == SCORES else forest.EXPERTS + len(ridge.DECAYS)
-    return embeddings + searched + linear + recency.EXPERTS + global_ones
+    return int(_heads(embeddings).stop) + recency.EXPERTS + global_ones
+
+
+def lasting(aim: int, embeddings: int) -> np.ndarray:
+    """bool [E]: who may tell of what the stream shows no more. Linear heads learn it well and soon forget it."""
+    is_lasting_E = np.ones(count(aim, embeddings), bool)
+    is_lasting_E[_heads(embeddings)] = False
+    return is_lasting_E
+
+
+def _heads(embeddings: int) -> slice:
+    """Which experts are linear heads."""
+    searched = len(_VOTES_V) * (2 * len(_WINDOWS_W) - 1) + EMBEDDED * len(_EMBEDDED_VOTES_V) * len(_EMBEDDED_WINDOWS_W)
+    first = embeddings + searched
+    return slice(first, first + len(heads.RATES_H) * (embeddings + 1) + len(heads.VALUE_RATES_H))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +194,11 @@ class Experts:
             weights, squares = p[f"heads.{b}.weights"], p[f"heads.{b}.squares"]
             heads.dense_heads(self._aim, x_NF, x_TF, *labels, upto_N, known_K, weights, squares, *rates, said_NEK, first)
             first += len(heads.RATES_H)
+        x_NF = _with_one(test.z_ND)
+        x_TF = x_NF if train is test else _with_one(train.z_ND)
+        weights, plain = p["heads.values.weights"], (heads.VALUE_RATES_H, np.zeros(len(heads.VALUE_RATES_H), bool))
+        heads.dense_heads(self._aim, x_NF, x_TF, *labels, upto_N, known_K, weights, weights, *plain, said_NEK, first)
+        first += len(heads.VALUE_RATES_H)
         if self.views.hat_edges_DB is not None:
             weights, squares = p["heads.hats.weights"], p["heads.hats.squares"]
             heads.hat_heads(
@@ -206,8 +223,5 @@ def _active(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     return at_NA, np.concatenate([rows.hat_NA, np.ones(rows.place_NC.shape, np.float32)], axis=1)
 
 
-def _with_one(embedding_NU: np.ndarray) -> np.ndarray:
-    x_NF = np.empty((len(embedding_NU), HIDDEN + 1), np.float32)
-    x_NF[:, :HIDDEN] = embedding_NU
-    x_NF[:, HIDDEN] = 1.0
-    return x_NF
+def _with_one(x_NV: np.ndarray) -> np.ndarray:
+    return np.concatenate([x_NV, np.ones((len(x_NV), 1), np.float32)], axis=1)

@@ -14,6 +14,7 @@ from actors.learning.models.ensemble.targets import CLASSES, answer, error
 
 RATES_H = np.array([0.03, 0.1, 1e-3, 1e-2, 3e-2], np.float32)
 IS_SCALED_H = np.array([False, False, True, True, True])
+VALUE_RATES_H = np.array([0.01, 0.03], np.float32)  # on standardised values, unscaled: simple rules are learned at once
 _KEPT, _NEW, _LEAST = np.float32(0.99), np.float32(0.01), np.float32(1e-8)
 
 

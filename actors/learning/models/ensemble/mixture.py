@@ -13,8 +13,9 @@ first layer learns only from remembered rows, and the second layer has weights o
 class that has become rare: they learn from new rows and remembered ones alike. Such rows it answers alone, until the stream
 has shown that classes which become rare come back: only then do its labels tell who is right about them.
 
-A label that comes d rows late is one of d + 1 that no step has taken into account yet, so steps are 1 / (d + 1) as long
-(delayed gradients: Joulani, Gyorgy, Szepesvari, "Online Learning under Delayed Feedback", ICML 2013).
+A label that comes d rows late is one of d + 1 that no step has taken into account yet (delayed gradients: Joulani, Gyorgy,
+Szepesvari, "Online Learning under Delayed Feedback", ICML 2013). Small steps do not overshoot for that, large ones do: a step
+of size r becomes r / (1 + 2 r d).
 
 Shapes: N rows to predict, T labelled rows, E experts, R step sizes, Q hedges, X = R + Q + 1 mixtures of the first layer, Y =
 X + 1 with the second one's, C contexts, K outputs.
@@ -33,11 +34,12 @@ SHARES_Q = np.array([1e-3, 1e-2], np.float32)
 RIDGES = len(DECAYS)  # the last of the experts
 MIXTURES = len(RATES_R) + len(SHARES_Q) + 1
 CONTEXTS = 4  # ordinary; and by how sure the lasting mixture is of a class that has become rare
-_RARE_NEW_RATE = np.float32(1e-2)
+_RARE_NEW_RATE = np.float32(1e-3)
 _SECOND_RATE, _RARE_RATE, _LASTING_RATE = np.float32(1e-3), np.float32(1e-1), np.float32(3e-2)
 _RARE, _UNSURE, _SURE = np.float32(0.2), np.float32(0.5), np.float32(0.8)
 _STANDING_KEPT, _STANDING_RATE, _LEAST_LIKELY = np.float32(0.9995), np.float32(0.05), np.float32(0.01)
 _AHEAD, _RETURNS_RATE, _RETURNS_COUNT = np.float32(6), np.float32(1e-3), np.float32(10)
+_LATE, _HEDGE_RATE = np.float32(2), np.float32(1e-2)  # the latter: as large as a hedge's step counts where labels are late
 _SMOOTHED, _SMOOTHED_MIXTURE = np.float32(0.02), np.float32(1e-3)
 
 
@@ -192,6 +194,12 @@ def _judge(aim: int, p_YK: np.ndarray, code: int, value: float, weight: float, s
 
 
 @compiled
+def _late(rate: Any, age: float) -> Any:
+    """What is left of a step size for a label that comes `age` rows late."""
+    return rate / (np.float32(1) + _LATE * rate * np.float32(age))
+
+
+@compiled
 def mix(
     aim: int,
     log_NEK: np.ndarray,
@@ -237,7 +245,8 @@ def mix(
         while t < (upto_N[n] if n < rows else len(code_T)):
             code, value, weight = code_T[t], value_T[t], weight_T[t]
             if is_judged_T[t] and known_K[code]:
-                step = np.float32(1.0 / (1.0 + age_T[t]))
+                age = age_T[t]
+                heeded = _late(_HEDGE_RATE, age) / _HEDGE_RATE
                 context = _mixed(
                     aim, log_TEK[t], known_K, weights_RE, trust_QE, lasting_E, second_CX, rarity_K, p_EK, p_YK, log_XK
                 )
@@ -250,18 +259,18 @@ def mix(
                         heed *= min(_RETURNS_COUNT * returns_1[0], np.float32(1))
                 _judge(aim, said_YK, code, value, heed, standing_CY[context])
                 error(aim, p_YK[mixtures], known_K, code, value, weight, gap_K)
-                _step_second(aim, gap_K, log_XK, step * (_RARE_NEW_RATE if context else _SECOND_RATE), second_CX[context])
+                _step_second(aim, gap_K, log_XK, _late(_RARE_NEW_RATE if context else _SECOND_RATE, age), second_CX[context])
                 for r in range(rates):
                     error(aim, p_YK[r], known_K, code, value, weight, gap_K)
                     for e in range(experts):
                         slope = np.float32(0)
                         for k in range(outputs):
                             slope += gap_K[k] * log_TEK[t, e, k]
-                        weights_RE[r, e] -= rates_R[r] * step * slope
+                        weights_RE[r, e] -= _late(rates_R[r], age) * slope
                 for q in range(hedges):
                     total = np.float32(0)
                     for e in range(experts):
-                        trust_QE[q, e] *= _likelihood(aim, p_EK[e], code, value) ** (step * weight)
+                        trust_QE[q, e] *= _likelihood(aim, p_EK[e], code, value) ** (heeded * weight)
                         total += trust_QE[q, e]
                     for e in range(experts):
                         trust_QE[q, e] = (1 - shares_Q[q]) * trust_QE[q, e] / total + shares_Q[q] / experts
@@ -288,8 +297,12 @@ def rehearse(
     lasting_E: np.ndarray,
     second_CX: np.ndarray,
     rarity_K: np.ndarray,
+    is_lasting_E: np.ndarray,
 ) -> None:
-    """Learns from what the experts say now of remembered rows: the lasting mixture, and the second layer where it is asked."""
+    """Learns from what the experts say now of remembered rows: the lasting mixture, and the second layer where it is asked.
+
+    The lasting mixture trusts none but those that `is_lasting_E`.
+    """
     rows, experts, outputs = log_NEK.shape
     mixtures = second_CX.shape[1]
     p_EK, p_YK = np.empty((experts, outputs), np.float32), np.empty((mixtures + 1, outputs), np.float32)
@@ -301,6 +314,8 @@ def rehearse(
             _step_second(CLASSES, p_YK[mixtures], log_XK, _RARE_RATE, second_CX[context])
         p_YK[mixtures - 1, code_N[n]] -= np.float32(1)
         for e in range(experts):
+            if not is_lasting_E[e]:
+                continue
             slope = np.float32(0)
             for k in range(outputs):
                 slope += p_YK[mixtures - 1, k] * log_NEK[n, e, k]

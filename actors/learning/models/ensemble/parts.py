@@ -58,6 +58,7 @@ def fresh(widening: Widening, outputs: int, embeddings: int, experts: int, label
     for at in range(embeddings):
         parts[f"heads.{at}.weights"] = np.zeros((count, outputs, HIDDEN + 1), np.float32)
         parts[f"heads.{at}.squares"] = np.zeros((count, outputs, HIDDEN + 1), np.float32)
+    parts["heads.values.weights"] = np.zeros((len(heads.VALUE_RATES_H), outputs, inputs + 1), np.float32)
     if aim != SCORES:
         parts |= forest.empty(outputs) | ridge.empty(outputs)
     if widening.columns:
