@@ -14,9 +14,12 @@ from actors.learning.labels import FEEDBACK
 from actors.learning.learner import LocalRound
 from actors.learning.model_kinds import make_reader
 from actors.learning.models.config import ModelConfig
+from actors.learning.models.ensemble import experts as ask
+from actors.learning.models.ensemble import heads, mixture
 from actors.learning.models.ensemble.ensemble import EnsembleLearner
 from actors.learning.models.ensemble.merging import merged
 from actors.learning.models.ensemble.pending import schedule
+from actors.learning.models.ensemble.targets import CLASSES as CLASSES_AIM
 from actors.learning.part import pack, unpack
 from actors.learning.state import LocalChange, ModelState
 from actors.learning.task import TaskConfig
@@ -313,6 +316,23 @@ def test_contributions_of_a_change_that_all_have_seen_leave_sums_in_bounds() -> 
     reader = make_reader(MODEL, CLASSES, inputs, seed=3)
     reader.load(state)
     assert all(np.isfinite(part).all() for part in parts(reader.predict(x_ND[:20])))
+
+
+def test_a_step_for_a_late_label_is_shorter_and_a_small_one_hardly() -> None:
+    for rate in (2e-4, 1e-2):
+        assert mixture.late(np.float32(rate), 0.0) == np.float32(rate)
+        left = [mixture.late(np.float32(rate), age) for age in (0.0, 1.0, 32.0, 256.0, 1e6)]
+        assert left == sorted(left, reverse=True) and left[-1] < 1e-6
+    assert mixture.late(np.float32(2e-4), 256.0) > 0.9 * 2e-4
+    assert mixture.late(np.float32(3e-2), 256.0) < 0.1 * 3e-2
+
+
+def test_linear_heads_are_not_asked_about_what_the_stream_shows_no_more() -> None:
+    x_ND, y_N = blobs(600)
+    _, head, _ = learned(x_ND, y_N)
+    trusted_E, may_E = head.experts["mixture.lasting"], ask.lasting(CLASSES_AIM, 3)
+    assert len(trusted_E) == len(may_E) and not trusted_E[~may_E].any() and (trusted_E[may_E] > 0).sum() > 1
+    assert (~may_E).sum() == 4 * len(heads.RATES_H) + len(heads.VALUE_RATES_H)
 
 
 def test_the_schedule_shows_a_label_after_the_row_that_lies_delay_rows_later() -> None:

@@ -194,7 +194,7 @@ def _judge(aim: int, p_YK: np.ndarray, code: int, value: float, weight: float, s
 
 
 @compiled
-def _late(rate: Any, age: float) -> Any:
+def late(rate: Any, age: float) -> Any:
     """What is left of a step size for a label that comes `age` rows late."""
     return rate / (np.float32(1) + _LATE * rate * np.float32(age))
 
@@ -246,7 +246,7 @@ def mix(
             code, value, weight = code_T[t], value_T[t], weight_T[t]
             if is_judged_T[t] and known_K[code]:
                 age = age_T[t]
-                heeded = _late(_HEDGE_RATE, age) / _HEDGE_RATE
+                heeded = late(_HEDGE_RATE, age) / _HEDGE_RATE
                 context = _mixed(
                     aim, log_TEK[t], known_K, weights_RE, trust_QE, lasting_E, second_CX, rarity_K, p_EK, p_YK, log_XK
                 )
@@ -259,14 +259,14 @@ def mix(
                         heed *= min(_RETURNS_COUNT * returns_1[0], np.float32(1))
                 _judge(aim, said_YK, code, value, heed, standing_CY[context])
                 error(aim, p_YK[mixtures], known_K, code, value, weight, gap_K)
-                _step_second(aim, gap_K, log_XK, _late(_RARE_NEW_RATE if context else _SECOND_RATE, age), second_CX[context])
+                _step_second(aim, gap_K, log_XK, late(_RARE_NEW_RATE if context else _SECOND_RATE, age), second_CX[context])
                 for r in range(rates):
                     error(aim, p_YK[r], known_K, code, value, weight, gap_K)
                     for e in range(experts):
                         slope = np.float32(0)
                         for k in range(outputs):
                             slope += gap_K[k] * log_TEK[t, e, k]
-                        weights_RE[r, e] -= _late(rates_R[r], age) * slope
+                        weights_RE[r, e] -= late(rates_R[r], age) * slope
                 for q in range(hedges):
                     total = np.float32(0)
                     for e in range(experts):
