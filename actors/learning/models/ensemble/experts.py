@@ -197,7 +197,8 @@ class Experts:
         x_NF = _with_one(test.z_ND)
         x_TF = x_NF if train is test else _with_one(train.z_ND)
         weights, plain = p["heads.values.weights"], (heads.VALUE_RATES_H, np.zeros(len(heads.VALUE_RATES_H), bool))
-        heads.dense_heads(self._aim, x_NF, x_TF, *labels, upto_N, known_K, weights, weights, *plain, said_NEK, first)
+        squares = weights  # never looked at: none of these steps is scaled
+        heads.dense_heads(self._aim, x_NF, x_TF, *labels, upto_N, known_K, weights, squares, *plain, said_NEK, first)
         first += len(heads.VALUE_RATES_H)
         if self.views.hat_edges_DB is not None:
             weights, squares = p["heads.hats.weights"], p["heads.hats.squares"]
