@@ -32,6 +32,7 @@ from actors.status import (
 )
 from actors.storage import shown
 from actors.version_manager import DeskNews
+from cluster.async_loop import AsyncLoop
 from cluster.calls import DEATHS, SLICE_S, has_died, is_ready, value_of
 from cluster.config import PerennialConfig
 from cluster.health import HealthWatch
@@ -39,6 +40,7 @@ from cluster.launch import System
 from cluster.loop import Landed, LearningLoop
 from cluster.metrics import Metrics
 from cluster.serving_account import ServingAccount
+from cluster.sync_loop import SyncLoop
 
 _CURVE_POINTS = 512
 _UNTOLD = 1_000  # events, should the version manager be away for long
@@ -89,7 +91,8 @@ class Supervisor:
     ) -> None:
         self._until = until
         self._config, self._system, self._show, self._should_stop, self._once = config, system, show, should_stop, once
-        self._loop = LearningLoop(config, system, self._tick)
+        loop = AsyncLoop if config.consolidation.mode == "async" else SyncLoop
+        self._loop: LearningLoop = loop(config, system, self._tick)
         self._health = HealthWatch(system.members)
         self._metrics = Metrics(config.name)
         self._serving = ServingAccount(self._metrics)
@@ -276,7 +279,7 @@ class Supervisor:
         self._note_observation()
 
     def _note_observation(self) -> None:
-        seen = self._loop.observation
+        seen = self._loop.evaluation.observation
         if seen is None or seen is self._seen_observation:
             return
         self._seen_observation = seen
