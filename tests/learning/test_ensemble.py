@@ -18,7 +18,7 @@ from actors.learning.models.ensemble import experts as ask
 from actors.learning.models.ensemble import heads, mixture
 from actors.learning.models.ensemble.ensemble import EnsembleLearner
 from actors.learning.models.ensemble.merging import merged
-from actors.learning.models.ensemble.pending import schedule
+from actors.learning.models.ensemble.pending import asked, schedule
 from actors.learning.models.ensemble.targets import CLASSES as CLASSES_AIM
 from actors.learning.part import pack, unpack
 from actors.learning.state import LocalChange, ModelState
@@ -139,6 +139,41 @@ def test_it_learns_a_stream_whose_classes_swap_places_and_recovers_at_once() -> 
     assert hit_N[1_150:].mean() > 0.95
 
 
+@pytest.mark.parametrize("delay", [64, 256])
+def test_where_labels_come_late_it_is_over_a_change_soon_after_its_first_labels(delay: int) -> None:
+    """Not only once there are labels of what it said after them, which is twice as late."""
+    x_ND, y_N = blobs(2_400)
+    answer_N, _, _ = learned(x_ND, y_N, delay=delay)
+    seen = 1_200 + delay
+    assert (answer_N == y_N)[seen + 50 : seen + 250].mean() > 0.95
+
+
+def test_readings_are_alike_until_a_label_comes_late() -> None:
+    x_ND, y_N = blobs(400)
+    _, head, _ = learned(x_ND, y_N)
+    assert mixture.readings(head.experts) == 1
+    for name in ("mixture.weights", "mixture.trust", "mixture.second"):
+        said, anew = head.experts[name]
+        assert np.array_equal(said, anew)
+    _, head, _ = learned(x_ND, y_N, delay=1)
+    assert mixture.readings(head.experts) == mixture.READINGS
+
+
+@pytest.mark.parametrize("delay", [0, 3, 50])
+def test_a_labelled_row_is_asked_about_after_the_labels_before_its_own(delay: int) -> None:
+    test_N, train_T = np.arange(100, 140), np.arange(100 - delay, 140 - delay)
+    x_AD = np.arange(200, dtype=np.float32)[:, None]
+    test = ask.Rows(*(x_AD[test_N],) * 3, None, None, np.zeros((40, 0), np.int64))
+    train = ask.Rows(*(x_AD[train_T],) * 3, None, None, np.zeros((40, 0), np.int64)) if delay else test
+    upto_N, _ = schedule(test_N, train_T, delay)
+    found = asked(test, train, upto_N)
+    assert (np.diff(found.upto_A) >= 0).all()
+    assert found.upto_A[found.train_T].tolist() == list(range(40))
+    assert found.upto_A[found.test_N].tolist() == upto_N.tolist()
+    for rows, at_N in ((test_N, found.test_N), (train_T, found.train_T)):
+        assert found.rows.x_ND[at_N, 0].tolist() == found.rows.z_ND[at_N, 0].tolist() == rows.tolist()
+
+
 def test_on_labels_that_say_nothing_it_scores_chance() -> None:
     x_ND, y_N = blobs(2_000)
     y_N = np.random.default_rng(5).permutation(y_N)
@@ -195,11 +230,12 @@ def test_the_same_rows_give_the_same_versions_bit_for_bit_also_from_what_was_wri
     assert_equal(ModelState.from_state(unpack(pack(half.to_state()))), half)
 
 
+@pytest.mark.parametrize("delay", [0, 20])
 @pytest.mark.parametrize("task", [CLASSES, VALUES, SCORES], ids=["classes", "values", "scores"])
-def test_what_a_version_serves_is_what_the_learner_would_answer(task: TaskConfig) -> None:
+def test_what_a_version_serves_is_what_the_learner_would_answer(task: TaskConfig, delay: int) -> None:
     x_ND, y_N = blobs(400) if task is CLASSES else quadratic(400) if task is VALUES else feedback(400)[:2]
     x_ND, inputs = with_ids(x_ND)
-    _, head, _ = learned(x_ND, y_N, task, inputs=inputs)
+    _, head, _ = learned(x_ND, y_N, task, delay=delay, inputs=inputs)
     reader = make_reader(MODEL, task, inputs, seed=3)
     reader.load(head)
     served = reader.predict(x_ND[:40])

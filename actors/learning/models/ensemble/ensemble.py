@@ -86,11 +86,12 @@ class EnsembleReader:
         if self._experts is None:
             self._experts = self._experts_of(self._parts(), self._state.features, self._state.target)
         experts, none, upto_N = self._experts, _no_targets(), np.zeros(len(x_ND), np.int64)
-        rows, no_rows = self._in_views(experts, x_ND, x_ND[:0], none, upto_N)
-        said_NEK, _ = experts.said(rows, no_rows, none, upto_N, known_K)
+        rows, _ = self._in_views(experts, x_ND, x_ND[:0], none, upto_N)
+        said_NEK, _ = experts.said(rows, none.code_T, none, upto_N, known_K)
         mixture.to_logs(self._aim, said_NEK)
-        rarity_K = rarity(experts.parts)
-        p_NK, _ = self._mixed(experts.parts, said_NEK, pending.nothing_said(said_NEK), none, upto_N, known_K, rarity_K)
+        rarity_K, said = rarity(experts.parts), pending.nothing_said(said_NEK)
+        readings = self._readings(experts.parts, said)
+        p_NK, _ = self._mixed(experts.parts, said_NEK, said, none, upto_N, known_K, rarity_K, readings)
         return self._answer(p_NK, self._state.target)
 
     def _known(self) -> np.ndarray:
@@ -119,34 +120,43 @@ class EnsembleReader:
         rows = experts.views.rows(*test)
         return rows, rows if train is test else experts.views.rows(*train)
 
+    def _readings(self, parts: Parts, said: pending.SaidOfLabelled) -> int:
+        """Of labels, that are to be told apart: one while none has come late."""
+        if self._aim not in (CLASSES, SCORES):
+            return 1
+        is_late = said.age_T.any() or not said.is_judged_T.all()
+        return mixture.READINGS if is_late else mixture.readings(parts)
+
     def _mixed(
         self,
         parts: Parts,
         said_NEK: np.ndarray,
-        said: pending.SaidBefore,
+        said: pending.SaidOfLabelled,
         targets: Targets,
         upto_N: np.ndarray,
         known_K: np.ndarray,
         rarity_K: np.ndarray,
+        readings: int,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """float32 [N, K], and what each mixture says, [N, Y, K]; what the experts said as logs."""
-        mixed_NYK = np.zeros((len(said_NEK), said.mixed_TYK.shape[1], len(known_K)), np.float32)
+        """float32 [N, K], and what each mixture says, [N, V, Y, K]; what the experts said as logs."""
+        mixed_TVYK = np.ascontiguousarray(said.mixed_TVYK[:, :readings])
+        mixed_NVYK = np.zeros((len(said_NEK), *mixed_TVYK.shape[1:3], len(known_K)), np.float32)
         if self._aim in (CLASSES, SCORES):
             p_NK = np.zeros((len(said_NEK), len(known_K)), np.float32)
             mixture.mix(
-                self._aim, said_NEK, said.log_TEK, said.is_judged_T, said.age_T, targets.code_T, targets.value_T,
-                targets.weight_T, upto_N, known_K, parts["mixture.weights"], parts["mixture.trust"], parts["mixture.lasting"],
-                parts["mixture.second"], parts["mixture.standing"], parts["mixture.returns"], rarity_K, mixture.RATES_R,
-                mixture.SHARES_Q, said.at_T, said.mixed_TYK, mixed_NYK, p_NK,
+                self._aim, said_NEK, said.said_TEK, said.anew_TEK, said.is_judged_T, said.age_T, targets.code_T,
+                targets.value_T, targets.weight_T, upto_N, known_K, parts["mixture.weights"], parts["mixture.trust"],
+                parts["mixture.lasting"], parts["mixture.second"], parts["mixture.standing"], parts["mixture.returns"],
+                rarity_K, mixture.RATES_R, mixture.SHARES_Q, said.at_T, mixed_TVYK, mixed_NVYK, p_NK,
             )  # fmt: skip
-            return p_NK, mixed_NYK
+            return p_NK, mixed_NVYK
         value_N = np.zeros(len(said_NEK), np.float32)
         value_mixture.mix_values(
-            self._aim, np.ascontiguousarray(said_NEK[:, :, 0]), np.ascontiguousarray(said.log_TEK[:, :, 0]), said.is_judged_T,
+            self._aim, np.ascontiguousarray(said_NEK[:, :, 0]), np.ascontiguousarray(said.said_TEK[:, :, 0]), said.is_judged_T,
             said.age_T, targets.value_T, upto_N, parts["mixture.weights"], parts["mixture.covariance"], parts["mixture.trust"],
             parts["mixture.second"], value_mixture.FORGETS_J, value_mixture.SHARES_Q, value_N,
         )  # fmt: skip
-        return value_N[:, None], mixed_NYK
+        return value_N[:, None], mixed_NVYK
 
     def _answer(self, p_NK: np.ndarray, target: RunningStats) -> Answer:
         if self._aim == CLASSES:
@@ -218,14 +228,20 @@ class EnsembleLearner(EnsembleReader):
         experts, targets = self._experts_of(parts, features, target), Targets.of(y_T, self._task, target)
         test, train = self._in_views(experts, work.test_x_ND, work.train_x_ND, targets, upto_N)
         rarity_K = rarity(parts)
-        said_NEK, embedding_TBU = experts.said(test, train, targets, upto_N, known_K)
-        said = pending.said_before(self._aim, parts, said_NEK, age_T, work)
-        p_NK, mixed_NYK = self._mixed(parts, said_NEK, said, targets, upto_N, known_K, rarity_K)
+        asked = pending.asked(test, train, upto_N)
+        said_AEK, embedding_TBU = experts.said(asked.rows, asked.train_T, targets, asked.upto_A, known_K)
+        mixture.to_logs(self._aim, said_AEK)
+        said_NEK = said_AEK[asked.test_N]
+        said = pending.said_of_labelled(parts, said_NEK, said_AEK[asked.train_T], age_T, work)
+        readings = self._readings(parts, said)
+        p_NK, mixed_NVYK = self._mixed(parts, said_NEK, said, targets, upto_N, known_K, rarity_K, readings)
         # Before there is a version, nobody knows what values look like: the answer is the mean of those that have come.
         answer = Answer(None, None, _running_mean(y_T, upto_N)) if is_first_value else self._answer(p_NK, target)
         if rows:
-            pending.keep(parts, said_NEK, mixed_NYK, work)
-            self._rehearse(experts, rarity_K, train, work)
+            pending.keep(parts, said_NEK, mixed_NVYK, work)
+            self._rehearse(experts, rarity_K, train, readings, work)
+            if readings == 1 and self._aim in (CLASSES, SCORES):
+                mixture.keep_alike(parts)
             self._remember(experts, train, targets, embedding_TBU, work)
             self._learn_slowly(experts, train, targets, work)
             self._learned_parts = parts
@@ -242,7 +258,7 @@ class EnsembleLearner(EnsembleReader):
 
     # --- learning
 
-    def _rehearse(self, experts: Experts, rarity_K: np.ndarray, train: Rows, work: LocalRound) -> None:
+    def _rehearse(self, experts: Experts, rarity_K: np.ndarray, train: Rows, readings: int, work: LocalRound) -> None:
         """The lasting mixture, on rows of classes that may not have come for long; then the memory takes this round's."""
         if self._aim != CLASSES:
             return
@@ -252,12 +268,11 @@ class EnsembleLearner(EnsembleReader):
         if len(code_R):
             none, upto_R = _no_targets(), np.zeros(len(code_R), np.int64)
             x_RW, place_RC = np.split(x_RV, [self._inputs], axis=1)
-            rows, no_rows = experts.views.rows(x_RW, place_RC), experts.views.rows(x_RW[:0], place_RC[:0])
-            said_REK, _ = experts.said(rows, no_rows, none, upto_R, known_K)
+            said_REK, _ = experts.said(experts.views.rows(x_RW, place_RC), none.code_T, none, upto_R, known_K)
             mixture.to_logs(self._aim, said_REK)
             mixture.rehearse(
-                said_REK, code_R, known_K, p["mixture.weights"], p["mixture.trust"], p["mixture.lasting"],
-                p["mixture.second"], rarity_K, ask.lasting(self._aim, self._embeddings),
+                said_REK, code_R, known_K, p["mixture.weights"][:readings], p["mixture.trust"], p["mixture.lasting"],
+                p["mixture.second"][:readings], rarity_K, ask.lasting(self._aim, self._embeddings),
             )  # fmt: skip
         room = min(lasting.ROWS, self._memory_rows)
         x_TV = np.concatenate([train.x_ND, train.place_NC.astype(np.float32)], axis=1)

@@ -2,7 +2,9 @@
 features, E experts, K outputs, U hidden units, M rows of memory.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +56,17 @@ class Rows:
     def __len__(self) -> int:
         return len(self.x_ND)
 
+    def at(self, at_N: np.ndarray) -> "Rows":
+        return self._each(lambda view, _: view[at_N], self)
+
+    def joined(self, other: "Rows") -> "Rows":
+        """These, then the others."""
+        return self._each(lambda view, more: np.concatenate([view, more]), other)
+
+    def _each(self, change: Callable[[Any, Any], Any], other: "Rows") -> "Rows":
+        pairs = ((getattr(self, view.name), getattr(other, view.name)) for view in fields(self))
+        return Rows(*(None if view is None else change(view, more) for view, more in pairs))  # type: ignore[arg-type]
+
 
 class Views:
     """From encoded rows to views, by the statistics and edges of one version."""
@@ -94,11 +107,13 @@ class Experts:
         self._projection = ridge.projection(x_MD.shape[1])
 
     def said(
-        self, test: Rows, train: Rows, targets: Targets, upto_N: np.ndarray, known_K: np.ndarray
+        self, test: Rows, train_T: np.ndarray, targets: Targets, upto_N: np.ndarray, known_K: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """said_NEK float32, and the labelled rows' embeddings [T, 2, U]. `train` may be `test` itself."""
+        """said_NEK float32, and the labelled rows' embeddings [T, 2, U]; `train_T`: where these are among the rows."""
         embedding_BNU, out_BNK = self._slow(test)
-        embedding_BTU = embedding_BNU if train is test else self._slow(train)[0]
+        train, embedding_BTU = test, embedding_BNU
+        if len(train_T) < len(test):
+            train, embedding_BTU = test.at(train_T), embedding_BNU[:, train_T]
         outputs = len(known_K)
         said_NEK = np.zeros((len(test), count(self._aim, len(embedding_BNU)), outputs), np.float32)
         bodies = len(out_BNK)

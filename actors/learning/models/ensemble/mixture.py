@@ -3,9 +3,8 @@
 First layer: log-linear mixtures of all experts, p proportional to exp(sum of a_e log p_e), at several step sizes (Mattern,
 "Mixing Strategies in Data Compression", DCC 2012, section 3; as in PAQ: Mahoney 2005), and fixed-share hedges (Herbster and
 Warmuth, "Tracking the Best Expert", 1998). Second layer: one log-linear mixture of these, so that no step size has to be
-chosen. An expert learns from what it said when the row was predicted, not from what it would say when the label is there.
-The answer is the mean of all these mixtures, each with the weight that its standing gives it: how often it was right of late
-and how likely it found the labels, faded over some thousands of rows (Cesa-Bianchi and Lugosi, "Prediction, Learning, and
+chosen. The answer is the mean of all these mixtures, each with the weight that its standing gives it: how often it was right of
+late and how likely it found the labels, faded over some thousands of rows (Cesa-Bianchi and Lugosi, "Prediction, Learning, and
 Games", 2006, section 2.11, with both losses at once). It is never far behind the best of them.
 
 A mixture that follows the stream forgets whom to ask about what the stream does not show now. So one more mixture of the
@@ -13,14 +12,21 @@ first layer learns only from remembered rows, and the second layer has weights o
 class that has become rare: they learn from new rows and remembered ones alike. Such rows it answers alone, until the stream
 has shown that classes which become rare come back: only then do its labels tell who is right about them.
 
-A label that comes d rows late is one of d + 1 that no step has taken into account yet (delayed gradients: Joulani, Gyorgy,
-Szepesvari, "Online Learning under Delayed Feedback", ICML 2013). Small steps do not overshoot for that, large ones do: a step
-of size r becomes r / (1 + 2 r d).
+Labels that come late can be read in two ways, and there are mixtures for each. By what the experts *said* when the row was
+predicted: that is what they are worth so many rows behind. But after a change nobody has said anything true until the first
+labels are there, and who has learned the new rule shows only when the labels of what he says now come, twice as late. By what
+they say *anew* of the row as its label comes, just before they learn it: that shows at once who follows, but overrates whoever
+lives on the last few labels. All mixtures stand as they did with what they had said, so the better reading wins.
 
-Shapes: N rows to predict, T labelled rows, E experts, R step sizes, Q hedges, X = R + Q + 1 mixtures of the first layer, Y =
-X + 1 with the second one's, C contexts, K outputs.
+A label that comes d rows late is one of d + 1 that no step has taken into account yet (delayed gradients: Joulani, Gyorgy,
+Szepesvari, "Online Learning under Delayed Feedback", ICML 2013). Small steps do not overshoot for that, large ones do: by what
+was said, a step of size r becomes r / (1 + 2 r d).
+
+Shapes: N rows to predict, T labelled rows, E experts, V readings, R step sizes, Q hedges, X = R + Q + 1 mixtures of the first
+layer, Y = X + 1 with the second one's, C contexts, K outputs.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,37 +39,54 @@ RATES_R = np.array([2e-4, 1e-3, 3e-3, 1e-2, 3e-2], np.float32)
 SHARES_Q = np.array([1e-3, 1e-2], np.float32)
 RIDGES = len(DECAYS)  # the last of the experts
 MIXTURES = len(RATES_R) + len(SHARES_Q) + 1
+READINGS = 2  # of labels: by what the experts said, and by what they say anew
+SAID, ANEW = range(READINGS)
 CONTEXTS = 4  # ordinary; and by how sure the lasting mixture is of a class that has become rare
 _RARE_NEW_RATE = np.float32(1e-3)
 _SECOND_RATE, _RARE_RATE, _LASTING_RATE = np.float32(1e-3), np.float32(1e-1), np.float32(3e-2)
 _RARE, _UNSURE, _SURE = np.float32(0.2), np.float32(0.5), np.float32(0.8)
-_STANDING_KEPT, _STANDING_RATE, _LEAST_LIKELY = np.float32(0.9995), np.float32(0.05), np.float32(0.01)
-_AHEAD, _RETURNS_RATE, _RETURNS_COUNT = np.float32(6), np.float32(1e-3), np.float32(10)
+_STANDING_KEPT, _STANDING_RATE, _LEAST_LIKELY = np.float32(0.9995), np.float32(0.01), np.float32(0.01)
+_RIGHT = np.float32(2)  # what a right answer counts beside the log of its likelihood
+_AHEAD, _RETURNS_RATE, _RETURNS_COUNT = np.float32(2), np.float32(1e-3), np.float32(10)
 _LATE, _HEDGE_RATE = np.float32(2), np.float32(1e-2)  # the latter: as large as a hedge's step counts where labels are late
 _SMOOTHED, _SMOOTHED_MIXTURE = np.float32(0.02), np.float32(1e-3)
 
 
-def fresh_second() -> np.ndarray:
-    """float32 [C, X]: all that follow the stream count alike at first; for rare classes the lasting one half of it."""
+def fresh(experts: int) -> dict[str, np.ndarray]:
+    """The weights before the first label, float32: all that follow the stream count alike, for rare classes the lasting mixture
+    half of it, and the second layer is far ahead there, since few rows show how it stands.
+
+    The lasting mixture asks the ridge that forgets nothing, and the others as they prove to know what it does not.
+    """
     second_CX = np.zeros((CONTEXTS, MIXTURES), np.float32)
     second_CX[0, :-1] = 1.0 / (MIXTURES - 1)
     second_CX[1:, :-1] = 0.5 / (MIXTURES - 1)
     second_CX[1:, -1] = 0.5
-    return second_CX
-
-
-def fresh_standing() -> np.ndarray:
-    """float32 [C, Y]: all alike; for rare classes, which few rows show, the second layer is far ahead."""
-    standing_CY = np.zeros((CONTEXTS, MIXTURES + 1), np.float32)
-    standing_CY[1:, -1] = _AHEAD
-    return standing_CY
-
-
-def fresh_lasting(experts: int) -> np.ndarray:
-    """float32 [E]: the ridge that forgets nothing, and the others as they prove to know what it does not."""
+    standing_CVY = np.zeros((CONTEXTS, READINGS, MIXTURES + 1), np.float32)
+    standing_CVY[1:, :, -1] = _AHEAD
     lasting_E = np.zeros(experts, np.float32)
     lasting_E[-RIDGES] = 1.0
-    return lasting_E
+    return {
+        "mixture.weights": np.full((READINGS, len(RATES_R), experts), 1.0 / experts, np.float32),
+        "mixture.trust": np.full((READINGS, len(SHARES_Q), experts), 1.0 / experts, np.float32),
+        "mixture.second": np.tile(second_CX, (READINGS, 1, 1)),
+        "mixture.standing": standing_CVY,
+        "mixture.lasting": lasting_E,
+        "mixture.returns": np.zeros(1, np.float32),
+    }
+
+
+def readings(parts: Mapping[str, np.ndarray]) -> int:
+    """How many there are to tell apart: one until a label has come late."""
+    weights_VRE = parts["mixture.weights"]
+    return 1 if np.array_equal(weights_VRE[SAID], weights_VRE[ANEW]) else READINGS
+
+
+def keep_alike(parts: Mapping[str, np.ndarray]) -> None:
+    """While no label has come late, what is said anew is what was said. In place."""
+    for name in ("mixture.weights", "mixture.trust", "mixture.second"):
+        parts[name][ANEW] = parts[name][SAID]
+    parts["mixture.standing"][:, ANEW] = parts["mixture.standing"][:, SAID]
 
 
 @compiled
@@ -165,13 +188,18 @@ def _mixed(
 
 
 @compiled
-def _averaged(p_YK: np.ndarray, standing_Y: np.ndarray, p_K: np.ndarray) -> None:
-    weight_Y = np.exp(standing_Y - np.max(standing_Y))
-    weight_Y /= np.sum(weight_Y)
+def _averaged(p_VYK: np.ndarray, standing_VY: np.ndarray, p_K: np.ndarray) -> None:
+    """As far as there are readings in `p_VYK`."""
+    best = np.max(standing_VY[: len(p_VYK)])
+    total = np.float32(0)
     p_K[:] = np.float32(0)
-    for y in range(len(weight_Y)):
-        for k in range(len(p_K)):
-            p_K[k] += weight_Y[y] * p_YK[y, k]
+    for v in range(len(p_VYK)):
+        for y in range(p_VYK.shape[1]):
+            weight = np.exp(standing_VY[v, y] - best)
+            total += weight
+            for k in range(len(p_K)):
+                p_K[k] += weight * p_VYK[v, y, k]
+    p_K /= total
 
 
 @compiled
@@ -184,13 +212,14 @@ def _step_second(aim: int, gap_K: np.ndarray, log_XK: np.ndarray, rate: Any, sec
 
 
 @compiled
-def _judge(aim: int, p_YK: np.ndarray, code: int, value: float, weight: float, standing_Y: np.ndarray) -> None:
+def _judge(aim: int, p_VYK: np.ndarray, code: int, value: float, weight: float, standing_VY: np.ndarray) -> None:
     """Of a score nobody can say whether an answer was right."""
-    for y in range(len(standing_Y)):
-        gain = np.log(max(_likelihood(aim, p_YK[y], code, value), _LEAST_LIKELY))
-        if aim == CLASSES and np.argmax(p_YK[y]) == code:
-            gain += np.float32(1)
-        standing_Y[y] += weight * (_STANDING_RATE * gain - (1 - _STANDING_KEPT) * standing_Y[y])
+    for v in range(len(p_VYK)):
+        for y in range(p_VYK.shape[1]):
+            gain = np.log(max(_likelihood(aim, p_VYK[v, y], code, value), _LEAST_LIKELY))
+            if aim == CLASSES and np.argmax(p_VYK[v, y]) == code:
+                gain += _RIGHT
+            standing_VY[v, y] += weight * (_STANDING_RATE * gain - (1 - _STANDING_KEPT) * standing_VY[v, y])
 
 
 @compiled
@@ -200,10 +229,52 @@ def late(rate: Any, age: float) -> Any:
 
 
 @compiled
+def _learn(
+    aim: int,
+    log_EK: np.ndarray,
+    known_K: np.ndarray,
+    code: int,
+    value: float,
+    weight: float,
+    age: Any,
+    is_rare: bool,
+    p_EK: np.ndarray,
+    p_YK: np.ndarray,
+    log_XK: np.ndarray,
+    gap_K: np.ndarray,
+    weights_RE: np.ndarray,
+    trust_QE: np.ndarray,
+    second_X: np.ndarray,
+    rates_R: np.ndarray,
+    shares_Q: np.ndarray,
+) -> None:
+    """A step of every mixture that follows the stream, after `_mixed` has filled what each says of the row."""
+    experts, outputs = log_EK.shape
+    error(aim, p_YK[-1], known_K, code, value, weight, gap_K)
+    _step_second(aim, gap_K, log_XK, late(_RARE_NEW_RATE if is_rare else _SECOND_RATE, age), second_X)
+    for r in range(len(rates_R)):
+        error(aim, p_YK[r], known_K, code, value, weight, gap_K)
+        for e in range(experts):
+            slope = np.float32(0)
+            for k in range(outputs):
+                slope += gap_K[k] * log_EK[e, k]
+            weights_RE[r, e] -= late(rates_R[r], age) * slope
+    heeded = late(_HEDGE_RATE, age) / _HEDGE_RATE
+    for q in range(len(shares_Q)):
+        total = np.float32(0)
+        for e in range(experts):
+            trust_QE[q, e] *= _likelihood(aim, p_EK[e], code, value) ** (heeded * weight)
+            total += trust_QE[q, e]
+        for e in range(experts):
+            trust_QE[q, e] = (1 - shares_Q[q]) * trust_QE[q, e] / total + shares_Q[q] / experts
+
+
+@compiled
 def mix(
     aim: int,
     log_NEK: np.ndarray,
-    log_TEK: np.ndarray,
+    said_TEK: np.ndarray,
+    anew_TEK: np.ndarray,
     is_judged_T: np.ndarray,
     age_T: np.ndarray,
     code_T: np.ndarray,
@@ -211,32 +282,32 @@ def mix(
     weight_T: np.ndarray,
     upto_N: np.ndarray,
     known_K: np.ndarray,
-    weights_RE: np.ndarray,
-    trust_QE: np.ndarray,
+    weights_VRE: np.ndarray,
+    trust_VQE: np.ndarray,
     lasting_E: np.ndarray,
-    second_CX: np.ndarray,
-    standing_CY: np.ndarray,
+    second_VCX: np.ndarray,
+    standing_CVY: np.ndarray,
     returns_1: np.ndarray,
     rarity_K: np.ndarray,
     rates_R: np.ndarray,
     shares_Q: np.ndarray,
     at_T: np.ndarray,
-    mixed_TYK: np.ndarray,
-    mixed_NYK: np.ndarray,
+    mixed_TVYK: np.ndarray,
+    mixed_NVYK: np.ndarray,
     p_NK: np.ndarray,
 ) -> None:
-    """Answers row n after judging the first `upto_N[n]` labelled rows by `log_TEK`, what the experts had said of them.
+    """Answers row n after learning the first `upto_N[n]` labelled rows by `said_TEK`, what the experts had said of them, and by
+    `anew_TEK`, what they say as the label comes. There are as many readings as `mixed_NVYK` has.
 
-    `mixed_TYK`: what the mixtures had said of them; of those that are among the rows to predict, at `at_T` (else -1), it is
-    `mixed_NYK`, which is filled. p_NK float32: zeros while no class is known. Changes the weights in place; labelled rows that
-    are not `is_judged_T` only make their class known.
+    `mixed_TVYK`: what the mixtures had said of them; of those that are among the rows to predict, at `at_T` (else -1), it is
+    `mixed_NVYK`, which is filled. p_NK float32: zeros while no class is known. Changes the weights in place. Of labelled rows
+    that are not `is_judged_T` nothing is known that was said.
     """
     rows, experts, outputs = log_NEK.shape
-    rates, hedges = len(rates_R), len(shares_Q)
-    mixtures = rates + hedges + 1
+    _, readings, answers, _ = mixed_NVYK.shape
     known_K = known_K.copy()
-    p_EK, p_YK = np.empty((experts, outputs), np.float32), np.empty((mixtures + 1, outputs), np.float32)
-    log_XK, gap_K = np.empty((mixtures, outputs), np.float32), np.empty(outputs, np.float32)
+    p_EK, p_YK = np.empty((experts, outputs), np.float32), np.empty((answers, outputs), np.float32)
+    log_XK, gap_K = np.empty((answers - 1, outputs), np.float32), np.empty(outputs, np.float32)
     knows = False
     for k in range(outputs):
         knows = knows or known_K[k]
@@ -244,36 +315,26 @@ def mix(
     for n in range(rows + 1):
         while t < (upto_N[n] if n < rows else len(code_T)):
             code, value, weight = code_T[t], value_T[t], weight_T[t]
-            if is_judged_T[t] and known_K[code]:
-                age = age_T[t]
-                heeded = late(_HEDGE_RATE, age) / _HEDGE_RATE
+            for v in range(readings):
+                if not known_K[code] or (v == SAID and not is_judged_T[t]):
+                    continue
+                log_EK, age = (said_TEK[t], age_T[t]) if v == SAID else (anew_TEK[t], np.float32(0))
                 context = _mixed(
-                    aim, log_TEK[t], known_K, weights_RE, trust_QE, lasting_E, second_CX, rarity_K, p_EK, p_YK, log_XK
+                    aim, log_EK, known_K, weights_VRE[v], trust_VQE[v], lasting_E, second_VCX[v], rarity_K, p_EK, p_YK, log_XK
                 )
-                said_YK = mixed_NYK[at_T[t]] if at_T[t] >= 0 else mixed_TYK[t]
-                heed = weight
-                if aim == CLASSES:
-                    is_back = np.float32(1) if rarity_K[code] < _RARE else np.float32(0)
-                    returns_1[0] += _RETURNS_RATE * (is_back - returns_1[0])
-                    if context:
-                        heed *= min(_RETURNS_COUNT * returns_1[0], np.float32(1))
-                _judge(aim, said_YK, code, value, heed, standing_CY[context])
-                error(aim, p_YK[mixtures], known_K, code, value, weight, gap_K)
-                _step_second(aim, gap_K, log_XK, late(_RARE_NEW_RATE if context else _SECOND_RATE, age), second_CX[context])
-                for r in range(rates):
-                    error(aim, p_YK[r], known_K, code, value, weight, gap_K)
-                    for e in range(experts):
-                        slope = np.float32(0)
-                        for k in range(outputs):
-                            slope += gap_K[k] * log_TEK[t, e, k]
-                        weights_RE[r, e] -= late(rates_R[r], age) * slope
-                for q in range(hedges):
-                    total = np.float32(0)
-                    for e in range(experts):
-                        trust_QE[q, e] *= _likelihood(aim, p_EK[e], code, value) ** (heeded * weight)
-                        total += trust_QE[q, e]
-                    for e in range(experts):
-                        trust_QE[q, e] = (1 - shares_Q[q]) * trust_QE[q, e] / total + shares_Q[q] / experts
+                if v == SAID:
+                    heed = weight
+                    if aim == CLASSES:
+                        is_back = np.float32(1) if rarity_K[code] < _RARE else np.float32(0)
+                        returns_1[0] += _RETURNS_RATE * (is_back - returns_1[0])
+                        if context:
+                            heed *= min(_RETURNS_COUNT * returns_1[0], np.float32(1))
+                    said_VYK = mixed_NVYK[at_T[t]] if at_T[t] >= 0 else mixed_TVYK[t]
+                    _judge(aim, said_VYK, code, value, heed, standing_CVY[context])
+                _learn(
+                    aim, log_EK, known_K, code, value, weight, age, context > 0, p_EK, p_YK, log_XK, gap_K, weights_VRE[v],
+                    trust_VQE[v], second_VCX[v, context], rates_R, shares_Q,
+                )  # fmt: skip
             if aim == CLASSES:
                 known_K[code] = True
             knows = True
@@ -281,10 +342,13 @@ def mix(
         if n < rows:
             p_NK[n, :] = np.float32(0)
             if knows:
-                context = _mixed(
-                    aim, log_NEK[n], known_K, weights_RE, trust_QE, lasting_E, second_CX, rarity_K, p_EK, mixed_NYK[n], log_XK
-                )
-                _averaged(mixed_NYK[n], standing_CY[context], p_NK[n])
+                context = 0
+                for v in range(readings):
+                    context = _mixed(
+                        aim, log_NEK[n], known_K, weights_VRE[v], trust_VQE[v], lasting_E, second_VCX[v], rarity_K, p_EK,
+                        mixed_NVYK[n, v], log_XK,
+                    )  # fmt: skip
+                _averaged(mixed_NVYK[n], standing_CVY[context], p_NK[n])
 
 
 @compiled
@@ -292,10 +356,10 @@ def rehearse(
     log_NEK: np.ndarray,
     code_N: np.ndarray,
     known_K: np.ndarray,
-    weights_RE: np.ndarray,
-    trust_QE: np.ndarray,
+    weights_VRE: np.ndarray,
+    trust_VQE: np.ndarray,
     lasting_E: np.ndarray,
-    second_CX: np.ndarray,
+    second_VCX: np.ndarray,
     rarity_K: np.ndarray,
     is_lasting_E: np.ndarray,
 ) -> None:
@@ -304,14 +368,18 @@ def rehearse(
     The lasting mixture trusts none but those that `is_lasting_E`.
     """
     rows, experts, outputs = log_NEK.shape
-    mixtures = second_CX.shape[1]
+    mixtures = second_VCX.shape[2]
     p_EK, p_YK = np.empty((experts, outputs), np.float32), np.empty((mixtures + 1, outputs), np.float32)
     log_XK = np.empty((mixtures, outputs), np.float32)
     for n in range(rows):
-        context = _mixed(CLASSES, log_NEK[n], known_K, weights_RE, trust_QE, lasting_E, second_CX, rarity_K, p_EK, p_YK, log_XK)
-        if context:
-            p_YK[mixtures, code_N[n]] -= np.float32(1)
-            _step_second(CLASSES, p_YK[mixtures], log_XK, _RARE_RATE, second_CX[context])
+        for v in range(len(second_VCX)):
+            context = _mixed(
+                CLASSES, log_NEK[n], known_K, weights_VRE[v], trust_VQE[v], lasting_E, second_VCX[v], rarity_K, p_EK, p_YK,
+                log_XK,
+            )  # fmt: skip
+            if context:
+                p_YK[mixtures, code_N[n]] -= np.float32(1)
+                _step_second(CLASSES, p_YK[mixtures], log_XK, _RARE_RATE, second_VCX[v, context])
         p_YK[mixtures - 1, code_N[n]] -= np.float32(1)
         for e in range(experts):
             if not is_lasting_E[e]:

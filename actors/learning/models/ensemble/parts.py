@@ -39,6 +39,7 @@ def fresh(widening: Widening, outputs: int, embeddings: int, experts: int, label
     """Before the first row. `embeddings`: networks whose last hidden layer the heads see."""
     aim, inputs = widening.aim, widening.width
     count, rates = len(heads.RATES_H), len(recency.KEPT_J)
+    answers = mixture.MIXTURES + 1 if aim in (CLASSES, SCORES) else 0
     parts: Parts = {
         "rounds": np.zeros(0, np.int64),
         "memory.x": np.zeros((0, inputs), np.float32),
@@ -53,7 +54,7 @@ def fresh(widening: Widening, outputs: int, embeddings: int, experts: int, label
         "recency.follows": np.zeros((min(outputs, _FOLLOWED_CLASSES),) * 2 if aim == CLASSES else (0, 0), np.float32),
         "pending.row": np.zeros(0, np.int64),
         "pending.said": np.zeros((0, experts, outputs), np.float16),
-        "pending.mixed": np.zeros((0, mixture.MIXTURES + 1 if aim in (CLASSES, SCORES) else 0, outputs), np.float16),
+        "pending.mixed": np.zeros((0, mixture.READINGS, answers, outputs), np.float16),
     }
     for at in range(embeddings):
         parts[f"heads.{at}.weights"] = np.zeros((count, outputs, HIDDEN + 1), np.float32)
@@ -63,7 +64,6 @@ def fresh(widening: Widening, outputs: int, embeddings: int, experts: int, label
         parts |= forest.empty(outputs) | ridge.empty(outputs)
     if widening.columns:
         parts |= widening.empty()
-    even = np.float32(1.0 / experts)
     if aim == CLASSES:
         parts |= {
             "lasting.x": np.zeros((0, inputs + widening.columns), np.float32),
@@ -71,20 +71,12 @@ def fresh(widening: Widening, outputs: int, embeddings: int, experts: int, label
             "lasting.seen": np.zeros(outputs, np.int64),
         }
     if aim in (CLASSES, SCORES):
-        hedges = len(mixture.SHARES_Q)
-        return parts | {
-            "mixture.weights": np.full((len(mixture.RATES_R), experts), even),
-            "mixture.trust": np.full((hedges, experts), even),
-            "mixture.lasting": mixture.fresh_lasting(experts),
-            "mixture.second": mixture.fresh_second(),
-            "mixture.standing": mixture.fresh_standing(),
-            "mixture.returns": np.zeros(1, np.float32),
-        }
+        return parts | mixture.fresh(experts)
     rates, hedges = len(value_mixture.FORGETS_J), len(value_mixture.SHARES_Q)
     return parts | {
         "mixture.weights": np.zeros((rates, experts), np.float32),
         "mixture.covariance": np.tile(0.1 * np.eye(experts, dtype=np.float32), (rates, 1, 1)),
-        "mixture.trust": np.full((hedges, experts), even),
+        "mixture.trust": np.full((hedges, experts), 1.0 / experts, np.float32),
         "mixture.second": np.full(value_mixture.MIXTURES, 1.0 / value_mixture.MIXTURES, np.float32),
     }
 
@@ -96,7 +88,7 @@ def widened(parts: Mapping[str, np.ndarray], outputs: int) -> Parts:
 
 def _widened(name: str, array: np.ndarray, outputs: int) -> np.ndarray:
     if name in ("pending.said", "pending.mixed"):
-        axes: tuple[int, ...] = (2,)
+        axes: tuple[int, ...] = (array.ndim - 1,)
     elif name.startswith("heads.") and name not in _CLASS_AXES:
         axes = (1,)
     elif name.startswith("forest.") and name.endswith(".leaf"):

@@ -1,66 +1,101 @@
-"""What was said of rows whose labels come later: kept until they come, for nobody is judged by what he would say afterwards.
+"""What is said of labelled rows: when they were predicted, and when their labels come.
 
-Shapes: N rows to predict, T labelled rows, P rows that wait, E experts, Y mixtures, K outputs.
+What was said is kept until the label comes, for nobody is judged by what he would say afterwards.
+
+Shapes: N rows to predict, T labelled rows, A rows that are asked about, P rows that wait, E experts, V readings, Y mixtures of
+each, K outputs.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from actors.learning.learner import LocalRound
 from actors.learning.models.ensemble import mixture
+from actors.learning.models.ensemble.experts import Rows
 from actors.learning.models.ensemble.parts import PENDING_BYTES, Parts
 
 
 @dataclass(frozen=True, slots=True)
-class SaidBefore:
-    """What was said of T labelled rows when they were predicted: by the experts, as logs, and by the mixtures.
+class Asked:
+    """Rows to predict, and labelled ones as their labels come: row a after the first `upto_A[a]` labels, which ascend.
 
-    `at_T`: which of the rows to predict a labelled one is, -1 for none of them; then what the mixtures say is still to come.
-    `is_judged_T`: of which rows anything is known. `age_T`: rows that were predicted before its label counted.
+    `test_N` and `train_T`: where they are.
     """
 
-    log_TEK: np.ndarray
-    mixed_TYK: np.ndarray
+    rows: Rows
+    upto_A: np.ndarray
+    test_N: np.ndarray
+    train_T: np.ndarray
+
+
+def asked(test: Rows, train: Rows, upto_N: np.ndarray) -> Asked:
+    """Labels of `train` are learned in their order; `train` may be `test` itself."""
+    if train is test:
+        return Asked(test, upto_N, np.arange(len(test)), np.arange(len(test)))
+    upto_A = np.concatenate([upto_N, np.arange(len(train))])
+    order_A = np.argsort(upto_A, kind="stable")
+    place_A = np.argsort(order_A, kind="stable")
+    return Asked(test.joined(train).at(order_A), upto_A[order_A], place_A[: len(test)], place_A[len(test) :])
+
+
+@dataclass(frozen=True, slots=True)
+class SaidOfLabelled:
+    """What is said of T labelled rows: by the experts when they were predicted, and anew, as logs; by the mixtures, then.
+
+    `at_T`: which of the rows to predict a labelled one is, -1 for none of them; then what the mixtures say is still to come.
+    `is_judged_T`: of which rows it is known what was said. `age_T`: rows that were predicted before its label counted.
+    """
+
+    said_TEK: np.ndarray
+    anew_TEK: np.ndarray
+    mixed_TVYK: np.ndarray
     is_judged_T: np.ndarray
     at_T: np.ndarray
     age_T: np.ndarray
 
 
-def nothing_said(said_NEK: np.ndarray) -> SaidBefore:
+def nothing_said(log_NEK: np.ndarray) -> SaidOfLabelled:
     """Of no rows: for who only answers."""
-    none, none_EK = np.zeros(0, np.int64), np.zeros((0, *said_NEK.shape[1:]), np.float32)
-    none_YK = np.zeros((0, mixture.MIXTURES + 1, said_NEK.shape[2]), np.float32)
-    return SaidBefore(none_EK, none_YK, none > 0, none, none.astype(np.float32))
+    none, none_EK = np.zeros(0, np.int64), np.zeros((0, *log_NEK.shape[1:]), np.float32)
+    none_VYK = np.zeros((0, mixture.READINGS, mixture.MIXTURES + 1, log_NEK.shape[2]), np.float32)
+    return SaidOfLabelled(none_EK, none_EK, none_VYK, none > 0, none, none.astype(np.float32))
 
 
-def said_before(aim: int, parts: Parts, said_NEK: np.ndarray, age_T: np.ndarray, work: LocalRound) -> SaidBefore:
-    """Of the labelled rows, as when they were predicted. `said_NEK` becomes logs."""
-    mixture.to_logs(aim, said_NEK)
-    row_T, row_N, waiting_P, mixed_PYK = work.train_row_N, work.test_row_N, parts["pending.row"], parts["pending.mixed"]
-    mixed_TYK = np.zeros((len(row_T), *mixed_PYK.shape[1:]), np.float32)
+def said_of_labelled(
+    parts: Parts, log_NEK: np.ndarray, anew_TEK: np.ndarray, age_T: np.ndarray, work: LocalRound
+) -> SaidOfLabelled:
+    """`log_NEK`: what the experts say of the round's rows to predict."""
+    row_T, row_N, waiting_P, mixed_PVYK = work.train_row_N, work.test_row_N, parts["pending.row"], parts["pending.mixed"]
+    mixed_TVYK = np.zeros((len(row_T), *mixed_PVYK.shape[1:]), np.float32)
     if len(row_T) == len(row_N) and (row_T == row_N).all():
-        return SaidBefore(said_NEK, mixed_TYK, np.ones(len(row_T), bool), np.arange(len(row_T)), age_T)
-    said_TEK = np.zeros((len(row_T), *said_NEK.shape[1:]), np.float32)
+        return SaidOfLabelled(log_NEK, anew_TEK, mixed_TVYK, np.ones(len(row_T), bool), np.arange(len(row_T)), age_T)
+    said_TEK = np.zeros((len(row_T), *log_NEK.shape[1:]), np.float32)
     at_T, waits_T = _places(row_T, row_N), _places(row_T, waiting_P)
     said_TEK[waits_T >= 0] = parts["pending.said"][waits_T[waits_T >= 0]]
-    mixed_TYK[waits_T >= 0] = mixed_PYK[waits_T[waits_T >= 0]]
-    said_TEK[at_T >= 0] = said_NEK[at_T[at_T >= 0]]
-    return SaidBefore(said_TEK, mixed_TYK, (at_T >= 0) | (waits_T >= 0), at_T, age_T)
+    mixed_TVYK[waits_T >= 0] = mixed_PVYK[waits_T[waits_T >= 0]]
+    said_TEK[at_T >= 0] = log_NEK[at_T[at_T >= 0]]
+    return SaidOfLabelled(said_TEK, anew_TEK, mixed_TVYK, (at_T >= 0) | (waits_T >= 0), at_T, age_T)
 
 
-def keep(parts: Parts, log_NEK: np.ndarray, mixed_NYK: np.ndarray, work: LocalRound) -> None:
-    """What was said of rows whose labels are to come; of every n-th, where all would be too much."""
+def keep(parts: Parts, log_NEK: np.ndarray, mixed_NVYK: np.ndarray, work: LocalRound) -> None:
+    """What was said of rows whose labels are to come; of every n-th, where all would be too much.
+
+    One reading stands for all where they are alike.
+    """
     row_N = work.test_row_N
     if len(work.train_row_N) == len(row_N) and (work.train_row_N == row_N).all():
         return
-    row_bytes = 2 * (log_NEK.shape[1] + mixed_NYK.shape[1]) * log_NEK.shape[2]
+    mixed_PVYK = parts["pending.mixed"]
+    mixed_NVYK = np.broadcast_to(mixed_NVYK, (len(row_N), *mixed_PVYK.shape[1:]))
+    row_bytes = 2 * (math.prod(log_NEK.shape[1:]) + math.prod(mixed_NVYK.shape[1:]))
     stride = -(-(work.label_delay_rows + len(row_N)) * row_bytes // PENDING_BYTES)
     waiting_P, last = parts["pending.row"], work.train_row_N[-1]
     still_P = waiting_P > last
     kept_N = (row_N > last) & (row_N % stride == 0)
     parts["pending.row"] = np.concatenate([waiting_P[still_P], row_N[kept_N]])
-    for name, said in (("pending.said", log_NEK), ("pending.mixed", mixed_NYK)):
+    for name, said in (("pending.said", log_NEK), ("pending.mixed", mixed_NVYK)):
         parts[name] = np.concatenate([parts[name][still_P], said[kept_N].astype(np.float16)])
 
 
