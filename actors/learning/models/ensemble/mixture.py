@@ -47,7 +47,7 @@ _SECOND_RATE, _RARE_RATE, _LASTING_RATE = np.float32(1e-3), np.float32(1e-1), np
 _RARE, _UNSURE, _SURE = np.float32(0.2), np.float32(0.5), np.float32(0.8)
 _STANDING_KEPT, _STANDING_RATE, _LEAST_LIKELY = np.float32(0.9995), np.float32(0.01), np.float32(0.01)
 _RIGHT = np.float32(2)  # what a right answer counts beside the log of its likelihood
-_AHEAD, _RETURNS_RATE, _RETURNS_COUNT = np.float32(2), np.float32(1e-3), np.float32(10)
+_AHEAD, _RETURNS_RATE, _RETURNS_COUNT = np.float32(6), np.float32(1e-3), np.float32(10)
 _LATE, _HEDGE_RATE = np.float32(2), np.float32(1e-2)  # the latter: as large as a hedge's step counts where labels are late
 _SMOOTHED, _SMOOTHED_MIXTURE = np.float32(0.02), np.float32(1e-3)
 
