@@ -45,7 +45,8 @@ CONTEXTS = 4  # ordinary; and by how sure the lasting mixture is of a class that
 _RARE_NEW_RATE = np.float32(1e-3)
 _SECOND_RATE, _RARE_RATE, _LASTING_RATE = np.float32(1e-3), np.float32(1e-1), np.float32(3e-2)
 _RARE, _UNSURE, _SURE = np.float32(0.2), np.float32(0.5), np.float32(0.8)
-_STANDING_KEPT, _STANDING_RATE, _LEAST_LIKELY = np.float32(0.9995), np.float32(0.01), np.float32(0.01)
+_STANDING_KEPT, _LEAST_LIKELY = np.float32(0.9995), np.float32(0.01)
+_STANDING_RATE, _RARE_STANDING_RATE = np.float32(0.02), np.float32(0.05)
 _RIGHT = np.float32(2)  # what a right answer counts beside the log of its likelihood
 _AHEAD, _RETURNS_RATE, _RETURNS_COUNT = np.float32(6), np.float32(1e-3), np.float32(10)
 _LATE, _HEDGE_RATE = np.float32(2), np.float32(1e-2)  # the latter: as large as a hedge's step counts where labels are late
@@ -212,14 +213,14 @@ def _step_second(aim: int, gap_K: np.ndarray, log_XK: np.ndarray, rate: Any, sec
 
 
 @compiled
-def _judge(aim: int, p_VYK: np.ndarray, code: int, value: float, weight: float, standing_VY: np.ndarray) -> None:
+def _judge(aim: int, p_VYK: np.ndarray, code: int, value: float, weight: float, rate: Any, standing_VY: np.ndarray) -> None:
     """Of a score nobody can say whether an answer was right."""
     for v in range(len(p_VYK)):
         for y in range(p_VYK.shape[1]):
             gain = np.log(max(_likelihood(aim, p_VYK[v, y], code, value), _LEAST_LIKELY))
             if aim == CLASSES and np.argmax(p_VYK[v, y]) == code:
                 gain += _RIGHT
-            standing_VY[v, y] += weight * (_STANDING_RATE * gain - (1 - _STANDING_KEPT) * standing_VY[v, y])
+            standing_VY[v, y] += weight * (rate * gain - (1 - _STANDING_KEPT) * standing_VY[v, y])
 
 
 @compiled
@@ -330,7 +331,8 @@ def mix(
                         if context:
                             heed *= min(_RETURNS_COUNT * returns_1[0], np.float32(1))
                     said_VYK = mixed_NVYK[at_T[t]] if at_T[t] >= 0 else mixed_TVYK[t]
-                    _judge(aim, said_VYK, code, value, heed, standing_CVY[context])
+                    rate = _RARE_STANDING_RATE if context else _STANDING_RATE
+                    _judge(aim, said_VYK, code, value, heed, rate, standing_CVY[context])
                 _learn(
                     aim, log_EK, known_K, code, value, weight, age, context > 0, p_EK, p_YK, log_XK, gap_K, weights_VRE[v],
                     trust_VQE[v], second_VCX[v, context], rates_R, shares_Q,
