@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import ray
 
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class AsyncLoop(LearningLoop):
-    """Every version is what one shard learned of a round, from whatever head there was."""
+    """Every version is what one shard learned of its part of a round, from the head that there was when the round came."""
 
     def __init__(self, config: PerennialConfig, system: System, tick: Callable[[], None]) -> None:
         self._learning: list[Assignment] = []  # at a learner
@@ -57,10 +58,11 @@ class AsyncLoop(LearningLoop):
                 dealt = self.feed.take()
                 if dealt is None:
                     return
-                self._waiting.extend(dealt.assignments)
+                # All of them from one head, whenever they are given out: a later one may have learned the labels of this round.
+                self._waiting.extend(replace(a, base=self._head) for a in dealt.assignments)
             free = sorted(set(range(len(self.system.learners))) - {a.learner for a in self._learning})
             a = self._waiting.popleft()
-            self._send(a, a.work.shard if a.work.shard in free else free[0], self._head)
+            self._send(a, a.work.shard if a.work.shard in free else free[0], a.base or self._head)
             self._learning.append(a)
 
     def _land(self, a: Assignment) -> Landed:
@@ -83,7 +85,7 @@ class AsyncLoop(LearningLoop):
         raise LearningError(f"the version manager died {ATTEMPTS} times in a row; Ray's logs tell why")
 
     def _revive(self, a: Assignment) -> None:
-        """The same work again. From the newer head if need be: in async mode no two runs are alike anyway."""
+        """The same work again, rows that are to be predicted from the same head."""
         logger.warning("contribution %s is given out again: its learner died or hung", a.work.contribution_id)
         await_life(self.system.learners[a.learner], self.tick)
         self.feed.mend(a)

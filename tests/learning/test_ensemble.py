@@ -164,7 +164,7 @@ def test_a_labelled_row_is_asked_about_after_the_labels_before_its_own(delay: in
     test_N, train_T = np.arange(100, 140), np.arange(100 - delay, 140 - delay)
     x_AD = np.arange(200, dtype=np.float32)[:, None]
     test = ask.Rows(*(x_AD[test_N],) * 3, None, None, np.zeros((40, 0), np.int64))
-    train = ask.Rows(*(x_AD[train_T],) * 3, None, None, np.zeros((40, 0), np.int64)) if delay else test
+    train = ask.Rows(*(x_AD[train_T],) * 3, None, None, np.zeros((40, 0), np.int64))
     upto_N, _ = schedule(test_N, train_T, delay)
     found = asked(test, train, upto_N)
     assert (np.diff(found.upto_A) >= 0).all()

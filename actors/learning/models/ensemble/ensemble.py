@@ -86,11 +86,10 @@ class EnsembleReader:
         if self._experts is None:
             self._experts = self._experts_of(self._parts(), self._state.features, self._state.target)
         experts, none, upto_N = self._experts, _no_targets(), np.zeros(len(x_ND), np.int64)
-        rows, _ = self._in_views(experts, x_ND, x_ND[:0], none, upto_N)
-        said_NEK, _ = experts.said(rows, none.code_T, none, upto_N, known_K)
-        mixture.to_logs(self._aim, said_NEK)
+        rows, no_rows = self._in_views(experts, x_ND, x_ND[:0], none, upto_N)
+        said_NEK, _ = experts.said(rows, no_rows, none, upto_N, known_K)
         rarity_K, said = rarity(experts.parts), pending.nothing_said(said_NEK)
-        readings = self._readings(experts.parts, said)
+        readings = self._readings(experts.parts)
         p_NK, _ = self._mixed(experts.parts, said_NEK, said, none, upto_N, known_K, rarity_K, readings)
         return self._answer(p_NK, self._state.target)
 
@@ -120,12 +119,13 @@ class EnsembleReader:
         rows = experts.views.rows(*test)
         return rows, rows if train is test else experts.views.rows(*train)
 
-    def _readings(self, parts: Parts, said: pending.SaidOfLabelled) -> int:
-        """Of labels, that are to be told apart: one while none has come late."""
-        if self._aim not in (CLASSES, SCORES):
-            return 1
-        is_late = said.age_T.any() or not said.is_judged_T.all()
-        return mixture.READINGS if is_late else mixture.readings(parts)
+    @property
+    def _has_readings(self) -> bool:
+        """Mixtures of values read labels in one way only."""
+        return self._aim in (CLASSES, SCORES)
+
+    def _readings(self, parts: Parts) -> int:
+        return mixture.readings(parts) if self._has_readings else 1
 
     def _mixed(
         self,
@@ -138,7 +138,7 @@ class EnsembleReader:
         rarity_K: np.ndarray,
         readings: int,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """float32 [N, K], and what each mixture says, [N, V, Y, K]; what the experts said as logs."""
+        """float32 [N, K], and what each mixture says, [N, V, Y, K]."""
         mixed_TVYK = np.ascontiguousarray(said.mixed_TVYK[:, :readings])
         mixed_NVYK = np.zeros((len(said_NEK), *mixed_TVYK.shape[1:3], len(known_K)), np.float32)
         if self._aim in (CLASSES, SCORES):
@@ -228,19 +228,23 @@ class EnsembleLearner(EnsembleReader):
         experts, targets = self._experts_of(parts, features, target), Targets.of(y_T, self._task, target)
         test, train = self._in_views(experts, work.test_x_ND, work.train_x_ND, targets, upto_N)
         rarity_K = rarity(parts)
-        asked = pending.asked(test, train, upto_N)
-        said_AEK, embedding_TBU = experts.said(asked.rows, asked.train_T, targets, asked.upto_A, known_K)
-        mixture.to_logs(self._aim, said_AEK)
-        said_NEK = said_AEK[asked.test_N]
-        said = pending.said_of_labelled(parts, said_NEK, said_AEK[asked.train_T], age_T, work)
-        readings = self._readings(parts, said)
+        are_late = self._has_readings and pending.are_late(work, age_T)
+        readings = mixture.READINGS if are_late else self._readings(parts)
+        if are_late:
+            asked = pending.asked(test, train, upto_N)
+            said_AEK, embedding_TBU = experts.said(asked.rows, train, targets, asked.upto_A, known_K)
+            said_NEK, anew_TEK = said_AEK[asked.test_N], said_AEK[asked.train_T]
+        else:
+            said_NEK, embedding_TBU = experts.said(test, train, targets, upto_N, known_K)
+            anew_TEK = None
+        said = pending.said_of_labelled(parts, said_NEK, anew_TEK, age_T, work)
         p_NK, mixed_NVYK = self._mixed(parts, said_NEK, said, targets, upto_N, known_K, rarity_K, readings)
         # Before there is a version, nobody knows what values look like: the answer is the mean of those that have come.
         answer = Answer(None, None, _running_mean(y_T, upto_N)) if is_first_value else self._answer(p_NK, target)
         if rows:
             pending.keep(parts, said_NEK, mixed_NVYK, work)
             self._rehearse(experts, rarity_K, train, readings, work)
-            if readings == 1 and self._aim in (CLASSES, SCORES):
+            if readings == 1 and self._has_readings:
                 mixture.keep_alike(parts)
             self._remember(experts, train, targets, embedding_TBU, work)
             self._learn_slowly(experts, train, targets, work)
@@ -268,8 +272,8 @@ class EnsembleLearner(EnsembleReader):
         if len(code_R):
             none, upto_R = _no_targets(), np.zeros(len(code_R), np.int64)
             x_RW, place_RC = np.split(x_RV, [self._inputs], axis=1)
-            said_REK, _ = experts.said(experts.views.rows(x_RW, place_RC), none.code_T, none, upto_R, known_K)
-            mixture.to_logs(self._aim, said_REK)
+            rows, no_rows = experts.views.rows(x_RW, place_RC), experts.views.rows(x_RW[:0], place_RC[:0])
+            said_REK, _ = experts.said(rows, no_rows, none, upto_R, known_K)
             mixture.rehearse(
                 said_REK, code_R, known_K, p["mixture.weights"][:readings], p["mixture.trust"], p["mixture.lasting"],
                 p["mixture.second"][:readings], rarity_K, ask.lasting(self._aim, self._embeddings),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.learning.models.ensemble import forest, heads, neighbours, quantiles, recency, ridge
+from actors.learning.models.ensemble import forest, heads, mixture, neighbours, quantiles, recency, ridge
 from actors.learning.models.ensemble.bodies import Bodies, Stack
 from actors.learning.models.ensemble.compiled import compiled
 from actors.learning.models.ensemble.parts import EMBEDDED_ROWS, MEMORY_ROWS, Parts
@@ -107,19 +107,20 @@ class Experts:
         self._projection = ridge.projection(x_MD.shape[1])
 
     def said(
-        self, test: Rows, train_T: np.ndarray, targets: Targets, upto_N: np.ndarray, known_K: np.ndarray
+        self, rows: Rows, train: Rows, targets: Targets, upto_N: np.ndarray, known_K: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """said_NEK float32, and the labelled rows' embeddings [T, 2, U]; `train_T`: where these are among the rows."""
-        embedding_BNU, out_BNK = self._slow(test)
-        train, embedding_BTU = test, embedding_BNU
-        if len(train_T) < len(test):
-            train, embedding_BTU = test.at(train_T), embedding_BNU[:, train_T]
+        """said_NEK float32, as `mixture.to_logs` has it, and the labelled rows' embeddings [T, 2, U].
+
+        Row n is asked after the first `upto_N[n]` labels. `train` may be `rows` itself.
+        """
+        embedding_BNU, out_BNK = self._slow(rows)
+        embedding_BTU = embedding_BNU if train is rows else self._slow(train)[0]
         outputs = len(known_K)
-        said_NEK = np.zeros((len(test), count(self._aim, len(embedding_BNU)), outputs), np.float32)
+        said_NEK = np.zeros((len(rows), count(self._aim, len(embedding_BNU)), outputs), np.float32)
         bodies = len(out_BNK)
         _answers(self._aim, out_BNK, known_K, said_NEK)
-        first = self._ask_neighbours(test, train, targets, upto_N, embedding_BNU, embedding_BTU, said_NEK, bodies)
-        first = self._ask_heads(test, train, targets, upto_N, known_K, embedding_BNU, embedding_BTU, said_NEK, first)
+        first = self._ask_neighbours(rows, train, targets, upto_N, embedding_BNU, embedding_BTU, said_NEK, bodies)
+        first = self._ask_heads(rows, train, targets, upto_N, known_K, embedding_BNU, embedding_BTU, said_NEK, first)
         p = self.parts
         recency.recent_labels(
             self._aim, targets.code_T, targets.value_T, upto_N, recency.KEPT_J, p["recency.sums"], p["recency.weights"],
@@ -128,9 +129,10 @@ class Experts:
         first += recency.EXPERTS
         if self._aim != SCORES:
             if self.views.code_edges_DB is not None:
-                forest.predict(p, quantiles.codes_of_rows(test.x_ND, self.views.code_edges_DB), said_NEK, first)
+                forest.predict(p, quantiles.codes_of_rows(rows.x_ND, self.views.code_edges_DB), said_NEK, first)
             first += forest.EXPERTS
-            ridge.predict(p, self._aim, self.random_features(test), said_NEK, first)
+            ridge.predict(p, self._aim, self.random_features(rows), said_NEK, first)
+        mixture.to_logs(self._aim, said_NEK)
         return said_NEK, np.ascontiguousarray(embedding_BTU[:EMBEDDED].transpose(1, 0, 2))
 
     def random_features(self, rows: Rows) -> np.ndarray:

@@ -78,7 +78,7 @@ def fresh(experts: int) -> dict[str, np.ndarray]:
 
 
 def readings(parts: Mapping[str, np.ndarray]) -> int:
-    """How many there are to tell apart: one until a label has come late."""
+    """How many there are to tell apart: one until a label has come late, from then on all."""
     weights_VRE = parts["mixture.weights"]
     return 1 if np.array_equal(weights_VRE[SAID], weights_VRE[ANEW]) else READINGS
 

@@ -17,6 +17,11 @@ from actors.learning.models.ensemble.experts import Rows
 from actors.learning.models.ensemble.parts import PENDING_BYTES, Parts
 
 
+def are_late(work: LocalRound, age_T: np.ndarray) -> bool:
+    """Whether any label of the round comes after other rows than its own have been predicted, or in another round."""
+    return bool(age_T.any()) or bool((_places(work.train_row_N, work.test_row_N) < 0).any())
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Rows to predict, and labelled ones as their labels come: row a after the first `upto_A[a]` labels, which ascend.
@@ -31,9 +36,7 @@ class Asked:
 
 
 def asked(test: Rows, train: Rows, upto_N: np.ndarray) -> Asked:
-    """Labels of `train` are learned in their order; `train` may be `test` itself."""
-    if train is test:
-        return Asked(test, upto_N, np.arange(len(test)), np.arange(len(test)))
+    """Labels of `train` are learned in their order."""
     upto_A = np.concatenate([upto_N, np.arange(len(train))])
     order_A = np.argsort(upto_A, kind="stable")
     place_A = np.argsort(order_A, kind="stable")
@@ -56,30 +59,32 @@ class SaidOfLabelled:
     age_T: np.ndarray
 
 
-def nothing_said(log_NEK: np.ndarray) -> SaidOfLabelled:
+def nothing_said(said_NEK: np.ndarray) -> SaidOfLabelled:
     """Of no rows: for who only answers."""
-    none, none_EK = np.zeros(0, np.int64), np.zeros((0, *log_NEK.shape[1:]), np.float32)
-    none_VYK = np.zeros((0, mixture.READINGS, mixture.MIXTURES + 1, log_NEK.shape[2]), np.float32)
+    none, none_EK = np.zeros(0, np.int64), np.zeros((0, *said_NEK.shape[1:]), np.float32)
+    none_VYK = np.zeros((0, mixture.READINGS, mixture.MIXTURES + 1, said_NEK.shape[2]), np.float32)
     return SaidOfLabelled(none_EK, none_EK, none_VYK, none > 0, none, none.astype(np.float32))
 
 
 def said_of_labelled(
-    parts: Parts, log_NEK: np.ndarray, anew_TEK: np.ndarray, age_T: np.ndarray, work: LocalRound
+    parts: Parts, said_NEK: np.ndarray, anew_TEK: np.ndarray | None, age_T: np.ndarray, work: LocalRound
 ) -> SaidOfLabelled:
-    """`log_NEK`: what the experts say of the round's rows to predict."""
+    """`said_NEK`: what the experts say of the round's rows to predict; `anew_TEK`: None where nobody was asked anew."""
     row_T, row_N, waiting_P, mixed_PVYK = work.train_row_N, work.test_row_N, parts["pending.row"], parts["pending.mixed"]
     mixed_TVYK = np.zeros((len(row_T), *mixed_PVYK.shape[1:]), np.float32)
     if len(row_T) == len(row_N) and (row_T == row_N).all():
-        return SaidOfLabelled(log_NEK, anew_TEK, mixed_TVYK, np.ones(len(row_T), bool), np.arange(len(row_T)), age_T)
-    said_TEK = np.zeros((len(row_T), *log_NEK.shape[1:]), np.float32)
+        anew_TEK = said_NEK if anew_TEK is None else anew_TEK
+        return SaidOfLabelled(said_NEK, anew_TEK, mixed_TVYK, np.ones(len(row_T), bool), np.arange(len(row_T)), age_T)
+    said_TEK = np.zeros((len(row_T), *said_NEK.shape[1:]), np.float32)
     at_T, waits_T = _places(row_T, row_N), _places(row_T, waiting_P)
     said_TEK[waits_T >= 0] = parts["pending.said"][waits_T[waits_T >= 0]]
     mixed_TVYK[waits_T >= 0] = mixed_PVYK[waits_T[waits_T >= 0]]
-    said_TEK[at_T >= 0] = log_NEK[at_T[at_T >= 0]]
+    said_TEK[at_T >= 0] = said_NEK[at_T[at_T >= 0]]
+    anew_TEK = said_TEK if anew_TEK is None else anew_TEK
     return SaidOfLabelled(said_TEK, anew_TEK, mixed_TVYK, (at_T >= 0) | (waits_T >= 0), at_T, age_T)
 
 
-def keep(parts: Parts, log_NEK: np.ndarray, mixed_NVYK: np.ndarray, work: LocalRound) -> None:
+def keep(parts: Parts, said_NEK: np.ndarray, mixed_NVYK: np.ndarray, work: LocalRound) -> None:
     """What was said of rows whose labels are to come; of every n-th, where all would be too much.
 
     One reading stands for all where they are alike.
@@ -89,13 +94,13 @@ def keep(parts: Parts, log_NEK: np.ndarray, mixed_NVYK: np.ndarray, work: LocalR
         return
     mixed_PVYK = parts["pending.mixed"]
     mixed_NVYK = np.broadcast_to(mixed_NVYK, (len(row_N), *mixed_PVYK.shape[1:]))
-    row_bytes = 2 * (math.prod(log_NEK.shape[1:]) + math.prod(mixed_NVYK.shape[1:]))
+    row_bytes = 2 * (math.prod(said_NEK.shape[1:]) + math.prod(mixed_NVYK.shape[1:]))
     stride = -(-(work.label_delay_rows + len(row_N)) * row_bytes // PENDING_BYTES)
     waiting_P, last = parts["pending.row"], work.train_row_N[-1]
     still_P = waiting_P > last
     kept_N = (row_N > last) & (row_N % stride == 0)
     parts["pending.row"] = np.concatenate([waiting_P[still_P], row_N[kept_N]])
-    for name, said in (("pending.said", log_NEK), ("pending.mixed", mixed_NVYK)):
+    for name, said in (("pending.said", said_NEK), ("pending.mixed", mixed_NVYK)):
         parts[name] = np.concatenate([parts[name][still_P], said[kept_N].astype(np.float16)])
 
 
