@@ -170,6 +170,19 @@ def test_shards_that_do_not_wait_for_each_other_learn_every_row_once(ray_cluster
     assert done.report["versions"]["head"] > 12_000 // (3 * 256)  # one version per contribution, not per round
 
 
+def test_no_shard_learns_labels_from_another_that_it_has_still_to_predict(ray_cluster, tmp_path):
+    """Without waiting for each other, too: on labels that say nothing, four shards score chance."""
+    rng, rows = np.random.default_rng(0), 8_000
+    columns = {f"x{at}": rng.normal(size=rows) for at in range(6)} | {"class": rng.integers(0, 4, rows)}
+    pq.write_table(pa.table(columns), tmp_path / "noise.parquet")
+    done = learn(
+        ray_cluster, tmp_path, "noise", "stream.kind=files", f"stream.path={tmp_path / 'noise.parquet'}", "learners.shards=4",
+        "learners.resources.cpus=0.25", "consolidation.mode=async",
+    )  # fmt: skip
+    assert len(done.correct_N) == rows
+    assert abs(done.correct_N.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / rows)
+
+
 def test_a_linear_model_can_learn_row_by_row(ray_cluster, tmp_path):
     done = learn(
         ray_cluster, tmp_path, "row-by-row", *STILL, *SMALL, "stream.rows=3000", "model.kind=linear",
