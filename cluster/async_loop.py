@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import ray
 
@@ -58,8 +57,9 @@ class AsyncLoop(LearningLoop):
                 dealt = self.feed.take()
                 if dealt is None:
                     return
-                # All of them from one head, whenever they are given out: a later one may have learned the labels of this round.
-                self._waiting.extend(replace(a, base=self._head) for a in dealt.assignments)
+                for a in dealt.assignments:
+                    a.base = self._head  # whenever they are given out: a later one may have learned the labels of this round
+                self._waiting.extend(dealt.assignments)
             free = sorted(set(range(len(self.system.learners))) - {a.learner for a in self._learning})
             a = self._waiting.popleft()
             self._send(a, a.work.shard if a.work.shard in free else free[0], a.base or self._head)
@@ -76,6 +76,7 @@ class AsyncLoop(LearningLoop):
             except DEATHS:
                 self._ensure_version_manager()
                 continue
+            a.base = None  # it would be kept in memory as long as what the replay shards have to hear of this work
             self._note(a.header, commit, self._head)
             if self._is_recall_due(a.header.position):
                 self.evaluation.recall(a.header.round, self._head)

@@ -100,6 +100,7 @@ class LearningLoop(ABC):
         """Makes the head durable, and waits for it. Raises LearningError where it cannot be."""
         for _ in range(ATTEMPTS):
             self.archivist.finish()
+            self._forget_durable()
             place = self.feed.place
             if place and self._steers and 0 < self.version == self._known and place[1] != self.archivist.position:
                 self._mark(*place)
@@ -172,12 +173,16 @@ class LearningLoop(ABC):
         if commit.record is not None:
             self._history.commit(commit.record)
         self.version, self._rows = max(self.version, commit.version), commit.rows
-        if self.archivist.durable is not None:
-            self.feed.forget(self.archivist.durable, self.archivist.round)
-            self.evaluation.forget(self.archivist.durable, self.archivist.round)
+        self._forget_durable()
         self._kept[commit.version] = head
         self._kept = {version: ref for version, ref in self._kept.items() if version in {*commit.kept, commit.version}}
         self.take_aliases(commit.version, commit.aliases)
+
+    def _forget_durable(self) -> None:
+        """Whoever dies from now on goes on from the newest durable version."""
+        if self.archivist.durable is not None:
+            self.feed.forget(self.archivist.durable, self.archivist.round)
+            self.evaluation.forget(self.archivist.durable, self.archivist.round)
 
     def _learn_stale_again(self, assignments: Sequence[Assignment], commit: Commit) -> None:
         """Rows of a contribution that came too late have been predicted; they are learned from the present head."""

@@ -85,7 +85,7 @@ class EnsembleReader:
             return Answer(None, None, np.zeros(len(x_ND)))
         if self._experts is None:
             self._experts = self._experts_of(self._parts(), self._state.features, self._state.target)
-        experts, none, upto_N = self._experts, _no_targets(), np.zeros(len(x_ND), np.int64)
+        experts, none, upto_N = self._experts, Targets.none(), np.zeros(len(x_ND), np.int64)
         rows, no_rows = self._in_views(experts, x_ND, x_ND[:0], none, upto_N)
         said_NEK, _ = experts.said(rows, no_rows, none, upto_N, known_K)
         rarity_K, said = rarity(experts.parts), pending.nothing_said(said_NEK)
@@ -270,7 +270,7 @@ class EnsembleLearner(EnsembleReader):
         x_RV, code_R = lasting.sample(p, max(_LEAST_REHEARSED, len(work.train_y_N) // _REHEARSED_EVERY), rng)
         known_K = self._known()
         if len(code_R):
-            none, upto_R = _no_targets(), np.zeros(len(code_R), np.int64)
+            none, upto_R = Targets.none(), np.zeros(len(code_R), np.int64)
             x_RW, place_RC = np.split(x_RV, [self._inputs], axis=1)
             rows, no_rows = experts.views.rows(x_RW, place_RC), experts.views.rows(x_RW[:0], place_RC[:0])
             said_REK, _ = experts.said(rows, no_rows, none, upto_R, known_K)
@@ -299,7 +299,7 @@ class EnsembleLearner(EnsembleReader):
         if self._aim == SCORES:
             return
         if "quantiles.codes" in parts:
-            memory = _joined(experts.memory, targets, room)
+            memory = experts.memory.joined(targets, room)
             code_MD = quantiles.codes_of_rows(x_MD, parts["quantiles.codes"])
             forest.learn(parts, self._aim, code_MD, memory.code_T, memory.value_T, before, after, _FOREST_SEED)
         ridge.learn(parts, self._aim, experts.random_features(train), targets, before, after)
@@ -330,10 +330,10 @@ class EnsembleLearner(EnsembleReader):
             new_N = own_M[start:stop]
             low, high = round(start * share), round(stop * share)
             recent_N = rng.integers(len(recent_x_MD), size=high - low) if len(recent_x_MD) else np.zeros(0, np.int64)
-            mixed = {RECENT: _joined(_at(targets, new_N), _at(old, from_M + recent_N))}
+            mixed = {RECENT: targets.at(new_N).joined(old.at(from_M + recent_N))}
             z = {RECENT: np.concatenate([train.z_ND[new_N], recent_z_MD[recent_N]])}
             if len(replayed_R):
-                mixed[LASTING] = _joined(_at(targets, new_N), _at(replayed_R, np.arange(low, high)))
+                mixed[LASTING] = targets.at(new_N).joined(replayed_R.at(np.arange(low, high)))
                 z[LASTING] = np.concatenate([train.z_ND[new_N], replayed_x_RD[low:high]])
                 if not len(recent_x_MD):
                     mixed[RECENT], z[RECENT] = mixed[LASTING], z[LASTING]
@@ -356,11 +356,11 @@ class EnsembleLearner(EnsembleReader):
     def _replayed(self, work: LocalRound, views: ask.Views, experts: Experts) -> tuple[np.ndarray, Targets]:
         """Standardised rows that the replay shards gave, and their labels."""
         if work.replay_x_ND is None or work.replay_y_N is None or not len(work.replay_y_N):
-            return np.zeros((0, self._inputs), np.float32), _no_targets()
+            return np.zeros((0, self._inputs), np.float32), Targets.none()
         targets = Targets.of(work.replay_y_N, self._task, self._state.target)
         if work.replay_weight_N is not None:
             targets = replace(targets, weight_T=targets.weight_T * work.replay_weight_N)
-        none, upto_R = _no_targets(), np.zeros(len(targets), np.int64)
+        none, upto_R = Targets.none(), np.zeros(len(targets), np.int64)
         replayed, _ = self._widening.widened(experts.parts, work.replay_x_ND, work.replay_x_ND[:0], none, upto_R)
         return views.standardised(replayed.x_NW), targets
 
@@ -382,19 +382,6 @@ def rarity(parts: Parts) -> np.ndarray:
 def _running_mean(y_T: np.ndarray, upto_N: np.ndarray) -> np.ndarray:
     sums_T = np.concatenate([[0.0], np.cumsum(y_T)])
     return np.asarray(sums_T[upto_N] / np.maximum(upto_N, 1))
-
-
-def _no_targets() -> Targets:
-    return Targets(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
-
-
-def _at(targets: Targets, at_N: np.ndarray) -> Targets:
-    return Targets(targets.code_T[at_N], targets.value_T[at_N], targets.weight_T[at_N])
-
-
-def _joined(one: Targets, other: Targets, room: int | None = None) -> Targets:
-    pairs = ((one.code_T, other.code_T), (one.value_T, other.value_T), (one.weight_T, other.weight_T))
-    return Targets(*(np.concatenate(pair)[-room if room else None :] for pair in pairs))
 
 
 def _of_slices(answer: Answer, slices: Sequence[tuple[int, int]]) -> Answer:

@@ -37,6 +37,18 @@ class Targets:
         return len(self.code_T)
 
     @classmethod
+    def none(cls) -> "Targets":
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+    def at(self, at_N: np.ndarray) -> "Targets":
+        return Targets(self.code_T[at_N], self.value_T[at_N], self.weight_T[at_N])
+
+    def joined(self, other: "Targets", room: int | None = None) -> "Targets":
+        """These, then the others; of all, the last `room`."""
+        pairs = ((self.code_T, other.code_T), (self.value_T, other.value_T), (self.weight_T, other.weight_T))
+        return Targets(*(np.concatenate(pair)[-room if room else None :] for pair in pairs))
+
+    @classmethod
     def of(cls, y_T: np.ndarray, task: TaskConfig, target: RunningStats) -> "Targets":
         rows = len(y_T)
         one_T = np.ones(rows, np.float32)
