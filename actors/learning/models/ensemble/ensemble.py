@@ -21,7 +21,7 @@ from actors.learning.labels import codes_of, label_dtype
 from actors.learning.learner import Findings, LocalRound
 from actors.learning.models.config import ModelConfig
 from actors.learning.models.ensemble import experts as ask
-from actors.learning.models.ensemble import forest, lasting, mixture, pending, quantiles, recency, ridge, value_mixture
+from actors.learning.models.ensemble import lasting, mixture, pending, quantiles, recency, ridge, value_mixture
 from actors.learning.models.ensemble.bodies import LASTING, RECENT, Bodies, stacks_of
 from actors.learning.models.ensemble.evidence import Widening
 from actors.learning.models.ensemble.experts import Experts, Rows
@@ -42,7 +42,7 @@ _WIDEST_HATS = 64  # features; with more of them the networks see no hats
 _STEP_ROWS = 32
 _RECENT_ROWS = 1000
 _REPLAYED = 4  # remembered rows for each new one, where no replay shard says how many
-_FOREST_SEED, _REHEARSAL_SEED = 5, 6
+_REHEARSAL_SEED = 6
 _REHEARSED_EVERY, _LEAST_REHEARSED = 8, 4  # rows
 # Loops change these, or are to be given one kind of array: those of a version may be read-only.
 _TAKEN_BY_COPY = ("heads.", "recency.", "forest.", "ridge.", "mixture.", "quantiles.", "evidence.")
@@ -293,15 +293,12 @@ class EnsembleLearner(EnsembleReader):
         remembered = np.concatenate([parts["memory.embedding"], embedding_TBU])[-min(room, EMBEDDED_ROWS) :]
         parts["memory.embedding"] = remembered
         x_MD = parts["memory.x"]
-        if "quantiles.hats" not in parts and len(x_MD) >= quantiles.FIT_ROWS:
+        if "quantiles.hats" not in parts and after >= quantiles.FIT_ROWS:
             parts["quantiles.hats"] = self._widening.edges(quantiles.edges_of(x_MD, quantiles.HAT_EDGES))
-            parts["quantiles.codes"] = self._widening.edges(quantiles.edges_of(x_MD, quantiles.CODE_EDGES + 2)[:, 1:-1].copy())
         if self._aim == SCORES:
             return
-        if "quantiles.codes" in parts:
-            memory = experts.memory.joined(targets, room)
-            code_MD = quantiles.codes_of_rows(x_MD, parts["quantiles.codes"])
-            forest.learn(parts, self._aim, code_MD, memory.code_T, memory.value_T, before, after, _FOREST_SEED)
+        if quantiles.is_due(before, after):
+            parts["quantiles.codes"] = self._widening.edges(quantiles.edges_of(x_MD, quantiles.CODE_EDGES + 2)[:, 1:-1].copy())
         ridge.learn(parts, self._aim, experts.random_features(train), targets, before, after)
 
     def _learn_slowly(self, experts: Experts, train: Rows, targets: Targets, work: LocalRound) -> None:

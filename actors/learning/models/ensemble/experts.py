@@ -128,8 +128,9 @@ class Experts:
         )  # fmt: skip
         first += recency.EXPERTS
         if self._aim != SCORES:
-            if self.views.code_edges_DB is not None:
-                forest.predict(p, quantiles.codes_of_rows(rows.x_ND, self.views.code_edges_DB), said_NEK, first)
+            forest.said(
+                p, self._aim, self.views.code_edges_DB, rows.x_ND, train.x_ND, self.memory, targets, upto_N, said_NEK, first
+            )
             first += forest.EXPERTS
             ridge.predict(p, self._aim, self.random_features(rows), said_NEK, first)
         mixture.to_logs(self._aim, said_NEK)

@@ -5,27 +5,38 @@ costs next to nothing on coded features; what drift has made wrong goes with its
 (Oza and Russell 2001, online bagging), which is what makes them differ; each split looks at every feature, for most of them may
 be noise. Those of the shorter windows split only where chance is no likely reason.
 
-Shapes: N rows, D features, G trees, B nodes of a tree, K outputs.
+The first forest's window is the present: all rows since the last change. Where it has begun to be wrong more often than chance
+explains, it drops its trees and begins anew at the row that divides best, with a tree after every few rows. The test is the
+generalized likelihood ratio of a Bernoulli variable, with the threshold ln(3 n^1.5 / delta) (Besson, Kaufmann, Maillard and
+Seznec, "Efficient Change-Point Detection for Tackling Piecewise-Stationary Bandits", JMLR 2022, section 2.2).
+
+Shapes: N rows to predict, T labelled rows, L those in memory and these, D features, F forests, G trees, B nodes of a tree, K
+outputs.
 """
 
-from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from actors.learning.models.ensemble import quantiles
 from actors.learning.models.ensemble.compiled import compiled
-from actors.learning.models.ensemble.quantiles import CODES
-from actors.learning.models.ensemble.targets import CLASSES
+from actors.learning.models.ensemble.targets import CLASSES, Targets
 
-WINDOWS = (320, 1600, 5000)
-_TURNS = (0, 1, 0, 2)  # whose tree comes next: the shortest window's age soonest
-_PRUNED = WINDOWS[:2]
+PRESENT, MOST_ROWS = 0, 5000
+WINDOWS_F = np.array([PRESENT, 1600, MOST_ROWS])
+_IS_PRUNED_F = np.array([True, True, False])
 TREES, NODES, DEPTH = 16, 255, 10
-NEWEST = (2, TREES)  # how many of a forest's trees an expert asks: the fewer, the sooner it is over a change
-EXPERTS = len(WINDOWS) * len(NEWEST)
-_ARRAYS = ("feature", "threshold", "child", "leaf")
+NEWEST_Q = np.array([2, TREES])  # how many of a forest's trees an expert asks: the fewer, the sooner it is over a change
+EXPERTS = len(WINDOWS_F) * len(NEWEST_Q)
 _LEAST_ROWS = 2
 _MOST_CELLS = 1_000_000  # of leaf probabilities in one forest: with many classes the trees are fewer
-_GROWN_EVERY_ROWS = 64  # one tree in one of the forests
+_GROWN_EVERY = 128  # rows: one tree in the present's forest, and one in one of the others
+_LOOKED_EVERY, _FRESH = 16, 32  # rows; a tree each time that a young present has grown by such a part
+_MISSES, _FEWEST, _DELTA = 1024, 8, 0.05  # rows that the test looks at, the fewest after a change, its share of false alarms
+_FAR = 0.8  # a value is missed where it is farther off than this share of them
+_WEIGHTS = np.random.default_rng(5).poisson(1.0, 1 << 16).astype(np.float32)
+_STRIDE = 31_153  # in these weights, from one tree's to the next one's
+_ROWS, _BEGAN, _GROWN = range(3)  # on the clock: rows learned; at which of them the present began, and its last tree was grown
 
 
 @compiled
@@ -35,7 +46,7 @@ def _grow(
     value_N: np.ndarray,
     weight_N: np.ndarray,
     is_class: bool,
-    codes: int,
+    edges_DB: np.ndarray,
     depth: int,
     least: int,
     doubt: float,
@@ -46,6 +57,7 @@ def _grow(
 ) -> None:
     """One tree: Gini impurity for classes, variance for values. `child_B` is the left one, the right one follows it."""
     rows, features = code_ND.shape
+    codes = edges_DB.shape[1] + 2
     nodes, outputs = leaf_BK.shape
     sums = outputs if is_class else 2  # class weights, or weight and weighted value
     order_N, spare_N = np.arange(rows), np.empty(rows, np.int64)
@@ -112,7 +124,9 @@ def _grow(
             best_feature = -1
         feature_B[node] = best_feature
         if best_feature >= 0:
-            threshold_B[node], child_B[node] = best_code, made
+            # What goes right is larger than the edge, or missing.
+            threshold_B[node] = edges_DB[best_feature, best_code] if best_code < codes - 2 else np.float32(np.inf)
+            child_B[node] = made
             middle, spared = start, 0
             for at in range(start, stop):
                 n = order_N[at]
@@ -136,94 +150,212 @@ def _grow(
 
 
 @compiled
-def _mean_leaf(
-    code_ND: np.ndarray,
+def _ask(
+    x_D: np.ndarray,
     feature_GB: np.ndarray,
     threshold_GB: np.ndarray,
     child_GB: np.ndarray,
     leaf_GBK: np.ndarray,
     grown: int,
-    newest: int,
-    said_NEK: np.ndarray,
-    expert: int,
+    newest_Q: np.ndarray,
+    said_QK: np.ndarray,
 ) -> None:
-    """The mean over the `newest` trees of those `grown` so far, as expert `expert`."""
-    trees = len(leaf_GBK)
-    newest = min(newest, grown, trees)
-    for n in range(len(code_ND)):
-        said_K = said_NEK[n, expert]
-        said_K[:] = np.float32(0)
-        for back in range(newest):
-            g = (grown - 1 - back) % trees
-            node = 0
+    """The means over the `newest_Q` trees, ascending, of those `grown` so far; zeros while there is none."""
+    trees, outputs = len(leaf_GBK), leaf_GBK.shape[2]
+    said_QK[:] = np.float32(0)
+    asked = 0
+    for q in range(len(newest_Q)):
+        if q:
+            said_QK[q] = said_QK[q - 1]
+        while asked < min(newest_Q[q], grown, trees):
+            asked += 1
+            g, node = (grown - asked) % trees, 0
             while feature_GB[g, node] >= 0:
-                goes_right = code_ND[n, feature_GB[g, node]] > threshold_GB[g, node]
-                node = child_GB[g, node] + (1 if goes_right else 0)
-            for k in range(leaf_GBK.shape[2]):
-                said_K[k] += leaf_GBK[g, node, k]
-        for k in range(leaf_GBK.shape[2]):
-            said_K[k] /= max(newest, 1)
+                goes_left = x_D[feature_GB[g, node]] <= threshold_GB[g, node]
+                node = child_GB[g, node] + (0 if goes_left else 1)
+            for k in range(outputs):
+                said_QK[q, k] += leaf_GBK[g, node, k]
+    for q in range(len(newest_Q)):
+        for k in range(outputs):
+            said_QK[q, k] /= max(min(newest_Q[q], grown, trees), 1)
+
+
+@compiled
+def _surprise(misses: float, rows: float) -> Any:
+    """The log of the likelihood of so many misses among so many rows, at its largest."""
+    rate = misses / rows
+    if rate <= 0 or rate >= 1:
+        return 0.0
+    return misses * np.log(rate) + (rows - misses) * np.log(1 - rate)
+
+
+@compiled
+def change(is_missed_N: np.ndarray) -> int:
+    """The row from which on there are more misses than before, by more than chance explains; -1 if there is none."""
+    rows, misses = len(is_missed_N), 0.0
+    for n in range(rows):
+        misses += is_missed_N[n]
+    alike = _surprise(misses, rows)
+    best, best_row = np.log(3.0 * rows**1.5 / _DELTA), -1
+    before = 0.0
+    for n in range(1, rows - _FEWEST + 1):
+        before += is_missed_N[n - 1]
+        if (misses - before) * n > before * (rows - n):
+            ratio = _surprise(before, n) + _surprise(misses - before, rows - n) - alike
+            if ratio > best:
+                best, best_row = ratio, n
+    return best_row
+
+
+@compiled
+def _has_changed(is_value: bool, miss_L: np.ndarray, clock_3: np.ndarray) -> bool:
+    """Whether the present has begun anew within the rows of `miss_L`, of which the last is the last learned; sets the clock."""
+    rows = min(len(miss_L), clock_3[_ROWS] - clock_3[_BEGAN])
+    if rows < 2 * _FEWEST:
+        return False
+    miss_N = miss_L[len(miss_L) - rows :].copy()
+    if is_value:
+        far = np.sort(miss_N)[int(_FAR * (rows - 1))]
+        for n in range(rows):
+            miss_N[n] = np.float32(1) if miss_N[n] > far else np.float32(0)
+    first = change(miss_N)
+    if first >= 0:
+        clock_3[_BEGAN] = clock_3[_ROWS] - rows + first
+    return first >= 0
+
+
+@compiled
+def _run(
+    aim: int,
+    edges_DB: np.ndarray,
+    x_ND: np.ndarray,
+    upto_N: np.ndarray,
+    x_TD: np.ndarray,
+    code_LD: np.ndarray,
+    label_L: np.ndarray,
+    value_L: np.ndarray,
+    windows_F: np.ndarray,
+    is_pruned_F: np.ndarray,
+    newest_Q: np.ndarray,
+    weights: np.ndarray,
+    feature_FGB: np.ndarray,
+    threshold_FGB: np.ndarray,
+    child_FGB: np.ndarray,
+    leaf_FGBK: np.ndarray,
+    grown_F: np.ndarray,
+    clock_3: np.ndarray,
+    miss_L: np.ndarray,
+    said_NEK: np.ndarray,
+    first: int,
+) -> None:
+    """Answers row n after the first `upto_N[n]` labels, as expert `first` and those that follow, and learns all of them."""
+    rows, trees, outputs = len(x_TD), feature_FGB.shape[1], leaf_FGBK.shape[3]
+    remembered, missed = len(code_LD) - rows, len(miss_L) - rows
+    # The largest of m chance gains, in chi-square, is about 2 ln m; ten thresholds of a feature are as good as independent.
+    chance = 2.0 * np.log(10.0 * code_LD.shape[1])
+    said_1K = np.empty((1, outputs), np.float32)
+    n = 0
+    for t in range(rows + 1):
+        while n < len(x_ND) and (t == rows or upto_N[n] <= t):
+            for f in range(len(windows_F)):
+                expert = first + f * len(newest_Q)
+                _ask(
+                    x_ND[n], feature_FGB[f], threshold_FGB[f], child_FGB[f], leaf_FGBK[f], grown_F[f], newest_Q,
+                    said_NEK[n, expert : expert + len(newest_Q)],
+                )  # fmt: skip
+            n += 1
+        if t == rows:
+            break
+        _ask(x_TD[t], feature_FGB[0], threshold_FGB[0], child_FGB[0], leaf_FGBK[0], grown_F[0], newest_Q[-1:], said_1K)
+        if aim == CLASSES:
+            is_right = grown_F[0] > 0 and np.argmax(said_1K[0]) == label_L[remembered + t]
+            miss_L[missed + t] = np.float32(0) if is_right else np.float32(1)
+        else:
+            miss_L[missed + t] = abs(said_1K[0, 0] - value_L[remembered + t])
+        clock_3[_ROWS] += 1
+        now = clock_3[_ROWS]
+        if now % _LOOKED_EVERY or not len(edges_DB):
+            continue
+        if _has_changed(aim != CLASSES, miss_L[: missed + t + 1], clock_3):
+            grown_F[0], clock_3[_GROWN] = 0, clock_3[_BEGAN]
+        age = now - clock_3[_BEGAN]
+        known = remembered + t + 1
+        for f in range(len(windows_F)):
+            if f == 0:
+                is_due = now - clock_3[_GROWN] >= min(_GROWN_EVERY, age // _FRESH)
+            else:
+                is_due = now % _GROWN_EVERY == 0 and 1 + now // _GROWN_EVERY % (len(windows_F) - 1) == f
+            if not is_due:
+                continue
+            window = min(known, windows_F[f] if f else age)
+            offset = _STRIDE * (now // _LOOKED_EVERY * len(windows_F) + f)
+            weight_N, count = np.empty(window, np.float32), 0
+            at_N = np.empty(window, np.int64)
+            for back in range(window):
+                weight = weights[(offset + back) % len(weights)]
+                if weight > 0:
+                    weight_N[count], at_N[count] = weight, known - 1 - back
+                    count += 1
+            at_N, g = at_N[:count], grown_F[f] % trees
+            _grow(
+                code_LD[at_N], label_L[at_N], value_L[at_N], weight_N[:count], aim == CLASSES, edges_DB, DEPTH, _LEAST_ROWS,
+                chance if is_pruned_F[f] else 0.0, feature_FGB[f, g], threshold_FGB[f, g], child_FGB[f, g], leaf_FGBK[f, g],
+            )  # fmt: skip
+            grown_F[f] += 1
+            if f == 0:
+                clock_3[_GROWN] = now
 
 
 def empty(outputs: int) -> dict[str, np.ndarray]:
     """The arrays of all forests, without a tree; `forest.grown` counts the trees of each that there ever were."""
-    parts: dict[str, np.ndarray] = {"forest.grown": np.zeros(len(WINDOWS), np.int64)}
-    trees = _most_trees(outputs)
-    for window in WINDOWS:
-        parts |= {
-            f"forest.{window}.feature": np.full((trees, NODES), -1, np.int16),
-            f"forest.{window}.threshold": np.zeros((trees, NODES), np.uint8),
-            f"forest.{window}.child": np.zeros((trees, NODES), np.int16),
-            f"forest.{window}.leaf": np.zeros((trees, NODES, outputs), np.float32),
-        }
-    return parts
+    shape = (len(WINDOWS_F), _most_trees(outputs), NODES)
+    return {
+        "forest.grown": np.zeros(len(WINDOWS_F), np.int64),
+        "forest.clock": np.zeros(3, np.int64),
+        "forest.miss": np.zeros(0, np.float32),
+        "forest.feature": np.full(shape, -1, np.int16),
+        "forest.threshold": np.zeros(shape, np.float32),
+        "forest.child": np.zeros(shape, np.int16),
+        "forest.leaf": np.zeros((*shape, outputs), np.float32),
+    }
 
 
 def trimmed(parts: dict[str, np.ndarray], outputs: int) -> dict[str, np.ndarray]:
     """With as many trees as there may be for so many outputs."""
-    return {name: a[: _most_trees(outputs)] if name.startswith("forest.") and a.ndim > 1 else a for name, a in parts.items()}
+    trees = _most_trees(outputs)
+    return {name: a[:, :trees] if name.startswith("forest.") and a.ndim > 1 else a for name, a in parts.items()}
 
 
 def _most_trees(outputs: int) -> int:
     return max(1, min(TREES, _MOST_CELLS // (NODES * max(outputs, 1))))
 
 
-def predict(parts: Mapping[str, np.ndarray], code_ND: np.ndarray, said_NEK: np.ndarray, first: int) -> None:
-    """The mean over the newest trees of each forest, and over all: zeros while there is none."""
-    for number, window in enumerate(WINDOWS):
-        feature, threshold, child, leaf = (parts[f"forest.{window}.{name}"] for name in _ARRAYS)
-        grown = int(parts["forest.grown"][number])
-        for at, newest in enumerate(NEWEST):
-            expert = first + number * len(NEWEST) + at
-            _mean_leaf(code_ND, feature, threshold, child, leaf, grown, newest, said_NEK, expert)
-
-
-def learn(
-    parts: Mapping[str, np.ndarray],
+def said(
+    parts: dict[str, np.ndarray],
     aim: int,
-    code_MD: np.ndarray,
-    label_M: np.ndarray,
-    value_M: np.ndarray,
-    rows_before: int,
-    rows_after: int,
-    seed: int,
+    edges_DB: np.ndarray | None,
+    x_ND: np.ndarray,
+    x_TD: np.ndarray,
+    memory: Targets,
+    targets: Targets,
+    upto_N: np.ndarray,
+    said_NEK: np.ndarray,
+    first: int,
 ) -> None:
-    """Grows the trees that are due between two numbers of learned rows, on the rows in memory, latest last. In place."""
-    features = code_MD.shape[1]
-    # The largest of m chance gains, in chi-square, is about 2 ln m; ten thresholds of a feature are as good as independent.
-    chance = 2.0 * float(np.log(10.0 * features))
-    for number in range(rows_before // _GROWN_EVERY_ROWS, rows_after // _GROWN_EVERY_ROWS):
-        at = _TURNS[number % len(_TURNS)]
-        window, grown = WINDOWS[at], parts["forest.grown"]
-        doubt = chance if window in _PRUNED else 0.0
-        names = [f"forest.{window}.{name}" for name in _ARRAYS]
-        tree = int(grown[at]) % len(parts[names[0]])
-        rng = np.random.default_rng([seed, number])
-        weight_M = rng.poisson(1.0, min(window, len(code_MD))).astype(np.float32)
-        chosen = np.flatnonzero(weight_M)
-        from_M = len(code_MD) - len(weight_M) + chosen
-        _grow(
-            code_MD[from_M], label_M[from_M], value_M[from_M], weight_M[chosen], aim == CLASSES, CODES, DEPTH,
-            _LEAST_ROWS, doubt, *(parts[name][tree] for name in names),
-        )  # fmt: skip
-        grown[at] += 1
+    """What the forests say of row n after the first `upto_N[n]` labels, as expert `first` and those that follow.
+
+    Learns all of them, in place in `parts`, as soon as there are `edges_DB`.
+    """
+    labels = memory.joined(targets)
+    if edges_DB is None or not len(targets):
+        code_LD = np.zeros((len(labels), x_TD.shape[1]), np.uint8)
+    else:
+        code_LD = quantiles.codes_of_rows(np.concatenate([parts["memory.x"], x_TD]), edges_DB)
+    edges_DB = np.zeros((0, quantiles.CODE_EDGES), np.float32) if edges_DB is None else edges_DB
+    miss_L = np.concatenate([parts["forest.miss"], np.zeros(len(targets), np.float32)])
+    _run(
+        aim, edges_DB, np.ascontiguousarray(x_ND), upto_N, np.ascontiguousarray(x_TD), code_LD, labels.code_T, labels.value_T,
+        WINDOWS_F, _IS_PRUNED_F, NEWEST_Q, _WEIGHTS, parts["forest.feature"], parts["forest.threshold"], parts["forest.child"],
+        parts["forest.leaf"], parts["forest.grown"], parts["forest.clock"], miss_L, said_NEK, first,
+    )  # fmt: skip
+    parts["forest.miss"] = miss_L[-_MISSES:]

@@ -27,6 +27,7 @@ _FOLLOWED_CLASSES = 256
 _CLASS_AXES = {
     "heads.hats.weights": (2,), "heads.hats.squares": (2,), "recency.sums": (1,), "recency.weights": (1,),
     "recency.follows": (0, 1), "lasting.seen": (0,), "ridge.moment": (2,), "ridge.solution": (2,),
+    "forest.leaf": (3,),
 }  # fmt: skip
 
 
@@ -91,8 +92,6 @@ def _widened(name: str, array: np.ndarray, outputs: int) -> np.ndarray:
         axes: tuple[int, ...] = (array.ndim - 1,)
     elif name.startswith("heads.") and name not in _CLASS_AXES:
         axes = (1,)
-    elif name.startswith("forest.") and name.endswith(".leaf"):
-        axes = (2,)
     else:
         axes = _CLASS_AXES.get(name, ())
     wanted = min(outputs, _FOLLOWED_CLASSES) if name == "recency.follows" else outputs

@@ -1,8 +1,9 @@
 """Features by their quantiles: as hat functions for linear models, and as codes for trees.
 
-The edges are quantiles of the first rows, and stay: what is learned of a bin keeps its meaning. A value between two edges
-belongs to both by its distance (piecewise-linear encoding: Gorishniy, Rubachev, Babenko, "On Embeddings for Numerical
-Features in Tabular Deep Learning", NeurIPS 2022, section 3.2, as hat functions).
+The edges of hats are quantiles of the first rows, and stay: what is learned of a hat keeps its meaning. A tree keeps the edges
+that it was grown with as thresholds, so those of codes are fitted anew as more rows come and as values drift. A value between
+two edges of hats belongs to both by its distance (piecewise-linear encoding: Gorishniy, Rubachev, Babenko, "On Embeddings for
+Numerical Features in Tabular Deep Learning", NeurIPS 2022, section 3.2, as hat functions).
 
 Shapes: N rows, D features, B edges, H = B + 1 hats of a feature, the last for a missing value.
 """
@@ -11,8 +12,8 @@ import numpy as np
 
 from actors.learning.models.ensemble.compiled import compiled
 
-FIT_ROWS = 200
-HAT_EDGES, CODE_EDGES = 16, 126
+FIT_ROWS, _REFIT_ROWS = 200, 5000
+HAT_EDGES, CODE_EDGES = 16, 254
 HATS = HAT_EDGES + 1
 CODES = CODE_EDGES + 2  # the last: missing
 
@@ -24,6 +25,12 @@ def edges_of(x_ND: np.ndarray, edges: int) -> np.ndarray:
     return np.nanquantile(filled_ND, np.linspace(0.0, 1.0, edges), axis=0).T.astype(np.float32).copy()
 
 
+def is_due(rows_before: int, rows_after: int) -> bool:
+    """Whether the edges of codes are to be fitted: as soon as there are rows for it, as these double, and every so many."""
+    doublings = [(rows // FIT_ROWS).bit_length() for rows in (rows_before, rows_after)]
+    return doublings[0] != doublings[1] or rows_before // _REFIT_ROWS != rows_after // _REFIT_ROWS
+
+
 @compiled
 def hats(x_ND: np.ndarray, edges_DB: np.ndarray, at_NA: np.ndarray, hat_NA: np.ndarray) -> None:
     """The two hats of each value: their places among D * H, and their heights, which add up to 1. A = 2 D."""
@@ -33,19 +40,15 @@ def hats(x_ND: np.ndarray, edges_DB: np.ndarray, at_NA: np.ndarray, hat_NA: np.n
         first = d * (edges + 1)
         for n in range(rows):
             value = x_ND[n, d]
-            low = 0
             part = np.float32(0)
             if value != value:
                 at_NA[n, 2 * d], at_NA[n, 2 * d + 1] = first + edges, first
                 hat_NA[n, 2 * d], hat_NA[n, 2 * d + 1] = np.float32(1), np.float32(0)
                 continue
-            high = edges - 1
-            while high - low > 1:
-                middle = (low + high) // 2
-                if edges_DB[d, middle] <= value:
-                    low = middle
-                else:
-                    high = middle
+            upto = 0
+            for step in (8, 4, 2, 1):
+                upto += step if edges_DB[d, upto + step - 1] <= value else 0
+            low = max(upto - 1, 0)
             width = edges_DB[d, low + 1] - edges_DB[d, low]
             if width > 0:
                 part = min(max((value - edges_DB[d, low]) / width, np.float32(0)), np.float32(1))
@@ -71,21 +74,16 @@ def dense(at_NA: np.ndarray, hat_NA: np.ndarray, width: int) -> np.ndarray:
 def code(x_ND: np.ndarray, edges_DB: np.ndarray, code_ND: np.ndarray) -> None:
     """uint8: how many edges lie below the value; CODES - 1 where it is missing."""
     rows, features = x_ND.shape
-    edges = edges_DB.shape[1]
+    edges_C = np.empty(CODES, np.float32)
     for d in range(features):
+        edges_C[:] = np.float32(np.inf)
+        edges_C[: edges_DB.shape[1]] = edges_DB[d]
         for n in range(rows):
             value = x_ND[n, d]
-            if value != value:
-                code_ND[n, d] = edges + 1
-                continue
-            low, high = 0, edges
-            while low < high:
-                middle = (low + high) // 2
-                if edges_DB[d, middle] < value:
-                    low = middle + 1
-                else:
-                    high = middle
-            code_ND[n, d] = low
+            below = 0
+            for step in (128, 64, 32, 16, 8, 4, 2, 1):  # no branch that a processor could guess wrong
+                below += step if edges_C[below + step - 1] < value else 0
+            code_ND[n, d] = below if value == value else CODES - 1
 
 
 def codes_of_rows(x_ND: np.ndarray, edges_DB: np.ndarray) -> np.ndarray:
