@@ -152,7 +152,7 @@ def test_readings_are_alike_until_a_label_comes_late() -> None:
     x_ND, y_N = blobs(400)
     _, head, _ = learned(x_ND, y_N)
     assert mixture.readings(head.experts) == 1
-    for name in ("mixture.weights", "mixture.trust", "mixture.second"):
+    for name in ("mixture.weights", "mixture.squares", "mixture.trust", "mixture.second"):
         said, anew = head.experts[name]
         assert np.array_equal(said, anew)
     _, head, _ = learned(x_ND, y_N, delay=1)
@@ -349,9 +349,40 @@ def test_contributions_of_a_change_that_all_have_seen_leave_sums_in_bounds() -> 
     for name in ("evidence.counts", "evidence.rows", "evidence.sums", "evidence.all", "recency.sums", "recency.weights"):
         np.testing.assert_allclose(state.experts[name], in_order.experts[name], rtol=1e-3, atol=1e-3)
     assert (state.experts["recency.follows"] >= 0).all()
+    assert (state.experts["mixture.weights"][:, 0] > 0).all()
+    assert (state.experts["mixture.squares"] >= 0).all()
     reader = make_reader(MODEL, CLASSES, inputs, seed=3)
     reader.load(state)
     assert all(np.isfinite(part).all() for part in parts(reader.predict(x_ND[:20])))
+
+
+def mixed_answers(log_NEK: np.ndarray, code_N: np.ndarray) -> np.ndarray:
+    """float32 [N, K]: row n after the labels of the earlier ones."""
+    rows, experts, outputs = log_NEK.shape
+    parts, row_N = mixture.fresh(experts), np.arange(rows)
+    mixed_NVYK, p_NK = np.zeros((rows, 1, mixture.MIXTURES + 1, outputs), np.float32), np.zeros((rows, outputs), np.float32)
+    one_N, no_age_N = np.ones(rows, np.float32), np.zeros(rows, np.float32)
+    mixture.mix(
+        CLASSES_AIM, log_NEK, log_NEK, log_NEK, np.ones(rows, bool), no_age_N, code_N, np.full(rows, np.nan, np.float32), one_N,
+        row_N, np.ones(outputs, bool), parts["mixture.weights"], parts["mixture.squares"], parts["mixture.trust"],
+        parts["mixture.lasting"], parts["mixture.second"], parts["mixture.standing"], parts["mixture.returns"],
+        np.ones(outputs, np.float32), mixture.RATES_R, mixture.SHARES_Q, row_N, np.zeros_like(mixed_NVYK), mixed_NVYK, p_NK,
+    )  # fmt: skip
+    return p_NK
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_one_of_many_experts_who_knows_is_found_within_a_hundred_rows(turned: bool) -> None:
+    """Also where he says the contrary of what is true."""
+    rng, rows, experts = np.random.default_rng(8), 1_000, 70
+    code_N = rng.integers(2, size=rows)
+    said_NEK = rng.dirichlet((1.0, 1.0), (rows, experts)).astype(np.float32)
+    sure_N = np.where(rng.random(rows) < 0.95, 0.8, 0.2)
+    for k in range(2):
+        said_NEK[:, 33, k] = np.where((code_N == k) != turned, sure_N, 1 - sure_N)
+    mixture.to_logs(CLASSES_AIM, said_NEK)
+    hit_N = mixed_answers(said_NEK, code_N).argmax(axis=1) == code_N
+    assert hit_N[(300 if turned else 100) :].mean() > 0.9
 
 
 def test_a_step_for_a_late_label_is_shorter_and_a_small_one_hardly() -> None:

@@ -145,9 +145,9 @@ class EnsembleReader:
             p_NK = np.zeros((len(said_NEK), len(known_K)), np.float32)
             mixture.mix(
                 self._aim, said_NEK, said.said_TEK, said.anew_TEK, said.is_judged_T, said.age_T, targets.code_T,
-                targets.value_T, targets.weight_T, upto_N, known_K, parts["mixture.weights"], parts["mixture.trust"],
-                parts["mixture.lasting"], parts["mixture.second"], parts["mixture.standing"], parts["mixture.returns"],
-                rarity_K, mixture.RATES_R, mixture.SHARES_Q, said.at_T, mixed_TVYK, mixed_NVYK, p_NK,
+                targets.value_T, targets.weight_T, upto_N, known_K, parts["mixture.weights"], parts["mixture.squares"],
+                parts["mixture.trust"], parts["mixture.lasting"], parts["mixture.second"], parts["mixture.standing"],
+                parts["mixture.returns"], rarity_K, mixture.RATES_R, mixture.SHARES_Q, said.at_T, mixed_TVYK, mixed_NVYK, p_NK,
             )  # fmt: skip
             return p_NK, mixed_NVYK
         value_N = np.zeros(len(said_NEK), np.float32)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from actors.learning.models.ensemble import evidence, recency, ridge
+from actors.learning.models.ensemble import evidence, mixture, recency, ridge
 from actors.learning.models.ensemble.parts import EMBEDDED_ROWS, KNOWN_ROUNDS, Parts, memory_rows, widened
 
 _STEPPED = ("heads.", "recency.follows", "mixture.")
@@ -42,6 +42,8 @@ def _joined(parts: Parts, base: Mapping[str, np.ndarray], change: Mapping[str, n
     joined["recency.follows"] = np.maximum(joined["recency.follows"], 0.0)
     trust = np.maximum(joined["mixture.trust"], 0.0)
     joined["mixture.trust"] = trust / trust.sum(axis=-1, keepdims=True)
+    if base and "mixture.squares" in base:
+        mixture.bound(joined)
     for name in ("ridge.gram", "ridge.moment") if base and "ridge.gram" in parts else ():
         kept = np.array(ridge.DECAYS)[:, None, None] ** rows
         joined[name] = parts[name] * kept + (change[name] - base[name] * kept)

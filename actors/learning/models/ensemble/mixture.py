@@ -1,11 +1,14 @@
 """The mixture: how far to trust which expert, learned from every row as its label comes.
 
-First layer: log-linear mixtures of all experts, p proportional to exp(sum of a_e log p_e), at several step sizes (Mattern,
-"Mixing Strategies in Data Compression", DCC 2012, section 3; as in PAQ: Mahoney 2005), and fixed-share hedges (Herbster and
-Warmuth, "Tracking the Best Expert", 1998). Second layer: one log-linear mixture of these, so that no step size has to be
-chosen. The answer is the mean of all these mixtures, each with the weight that its standing gives it: how often it was right of
-late and how likely it found the labels, faded over some thousands of rows (Cesa-Bianchi and Lugosi, "Prediction, Learning, and
-Games", 2006, section 2.11, with both losses at once). It is never far behind the best of them.
+First layer: log-linear mixtures of all experts, p proportional to exp(sum of a_e log p_e) (Mattern, "Mixing Strategies in Data
+Compression", DCC 2012, section 3; as in PAQ: Mahoney 2005). One follows exponentiated gradients, which soon find the few good
+ones among many experts (Kivinen and Warmuth, "Exponentiated Gradient versus Gradient Descent for Linear Predictors", 1997);
+others follow gradients scaled by their size of late, which may turn an expert round (after AdaGrad: Duchi, Hazan, Singer, JMLR
+2011, with sums that fade). Beside them, fixed-share hedges (Herbster and Warmuth, "Tracking the Best Expert", 1998). Second
+layer: one log-linear mixture of these, so that no step size has to be chosen. The answer is the mean of all these mixtures, by
+the standing of each: how often it was right of late and how likely it found the labels, faded over some thousands of rows
+(Cesa-Bianchi and Lugosi, "Prediction, Learning, and Games", 2006, section 2.11, with both losses at once). It is never far
+behind the best of them.
 
 A mixture that follows the stream forgets whom to ask about what the stream does not show now. So one more mixture of the
 first layer learns only from remembered rows, and the second layer has weights of their own for rows which that one takes for a
@@ -22,8 +25,8 @@ A label that comes d rows late is one of d + 1 that no step has taken into accou
 Szepesvari, "Online Learning under Delayed Feedback", ICML 2013). Small steps do not overshoot for that, large ones do: by what
 was said, a step of size r becomes r / (1 + 2 r d).
 
-Shapes: N rows to predict, T labelled rows, E experts, V readings, R step sizes, Q hedges, X = R + Q + 1 mixtures of the first
-layer, Y = X + 1 with the second one's, C contexts, K outputs.
+Shapes: N rows to predict, T labelled rows, E experts, V readings, R log-linear mixtures, S of them by scaled gradients, Q
+hedges, X = R + Q + 1 mixtures of the first layer, Y = X + 1 with the second one's, C contexts, K outputs.
 """
 
 from collections.abc import Mapping
@@ -35,7 +38,8 @@ from actors.learning.models.ensemble.compiled import compiled
 from actors.learning.models.ensemble.ridge import DECAYS
 from actors.learning.models.ensemble.targets import CLASSES, SCORES, answer, error
 
-RATES_R = np.array([2e-4, 1e-3, 3e-3, 1e-2, 3e-2], np.float32)
+RATES_R = np.array([0.1, 0.01, 0.1], np.float32)  # exponentiated gradients, then scaled ones
+_SCALED, _SQUARES_KEPT = 2, np.float32(0.999)
 SHARES_Q = np.array([1e-3, 1e-2], np.float32)
 RIDGES = len(DECAYS)  # the last of the experts
 MIXTURES = len(RATES_R) + len(SHARES_Q) + 1
@@ -50,6 +54,7 @@ _STANDING_RATE, _RARE_STANDING_RATE = np.float32(0.02), np.float32(0.05)
 _RIGHT = np.float32(2)  # what a right answer counts beside the log of its likelihood
 _AHEAD, _RETURNS_RATE, _RETURNS_COUNT = np.float32(6), np.float32(1e-3), np.float32(10)
 _LATE, _HEDGE_RATE = np.float32(2), np.float32(1e-2)  # the latter: as large as a hedge's step counts where labels are late
+_LEAST_WEIGHT, _MOST_WEIGHT = np.float32(1e-4), np.float32(4)  # of an expert by exponentiated gradients
 _SMOOTHED, _SMOOTHED_MIXTURE = np.float32(0.02), np.float32(1e-3)
 
 
@@ -69,6 +74,7 @@ def fresh(experts: int) -> dict[str, np.ndarray]:
     lasting_E[-RIDGES] = 1.0
     return {
         "mixture.weights": np.full((READINGS, len(RATES_R), experts), 1.0 / experts, np.float32),
+        "mixture.squares": np.zeros((READINGS, _SCALED, experts), np.float32),
         "mixture.trust": np.full((READINGS, len(SHARES_Q), experts), 1.0 / experts, np.float32),
         "mixture.second": np.tile(second_CX, (READINGS, 1, 1)),
         "mixture.standing": standing_CVY,
@@ -85,9 +91,16 @@ def readings(parts: Mapping[str, np.ndarray]) -> int:
 
 def keep_alike(parts: Mapping[str, np.ndarray]) -> None:
     """While no label has come late, what is said anew is what was said. In place."""
-    for name in ("mixture.weights", "mixture.trust", "mixture.second"):
+    for name in ("mixture.weights", "mixture.squares", "mixture.trust", "mixture.second"):
         parts[name][ANEW] = parts[name][SAID]
     parts["mixture.standing"][:, ANEW] = parts["mixture.standing"][:, SAID]
+
+
+def bound(parts: Mapping[str, np.ndarray]) -> None:
+    """What steps of several learners must not leave where they have been added up. In place."""
+    followed_VRE = parts["mixture.weights"][:, :-_SCALED]
+    np.clip(followed_VRE, _LEAST_WEIGHT, _MOST_WEIGHT, out=followed_VRE)
+    np.maximum(parts["mixture.squares"], 0, out=parts["mixture.squares"])
 
 
 @compiled
@@ -244,6 +257,7 @@ def _learn(
     log_XK: np.ndarray,
     gap_K: np.ndarray,
     weights_RE: np.ndarray,
+    squares_SE: np.ndarray,
     trust_QE: np.ndarray,
     second_X: np.ndarray,
     rates_R: np.ndarray,
@@ -259,7 +273,13 @@ def _learn(
             slope = np.float32(0)
             for k in range(outputs):
                 slope += gap_K[k] * log_EK[e, k]
-            weights_RE[r, e] -= late(rates_R[r], age) * slope
+            if r < len(rates_R) - _SCALED:
+                step = min(max(late(rates_R[r], age) * slope, np.float32(-1)), np.float32(1))
+                weights_RE[r, e] = min(max(weights_RE[r, e] * np.exp(-step), _LEAST_WEIGHT), _MOST_WEIGHT)
+            else:
+                s = r - len(rates_R) + _SCALED
+                squares_SE[s, e] = square = _SQUARES_KEPT * squares_SE[s, e] + slope * slope
+                weights_RE[r, e] -= late(rates_R[r] / np.sqrt(square + np.float32(1)), age) * slope
     heeded = late(_HEDGE_RATE, age) / _HEDGE_RATE
     for q in range(len(shares_Q)):
         total = np.float32(0)
@@ -284,6 +304,7 @@ def mix(
     upto_N: np.ndarray,
     known_K: np.ndarray,
     weights_VRE: np.ndarray,
+    squares_VSE: np.ndarray,
     trust_VQE: np.ndarray,
     lasting_E: np.ndarray,
     second_VCX: np.ndarray,
@@ -335,7 +356,7 @@ def mix(
                     _judge(aim, said_VYK, code, value, heed, rate, standing_CVY[context])
                 _learn(
                     aim, log_EK, known_K, code, value, weight, age, context > 0, p_EK, p_YK, log_XK, gap_K, weights_VRE[v],
-                    trust_VQE[v], second_VCX[v, context], rates_R, shares_Q,
+                    squares_VSE[v], trust_VQE[v], second_VCX[v, context], rates_R, shares_Q,
                 )  # fmt: skip
             if aim == CLASSES:
                 known_K[code] = True
