@@ -114,6 +114,12 @@ def generated_stream(name: str, folder: Path, rows: int, seed: int) -> Stream:
     return Stream(name, path, LABEL, None)
 
 
+def classes_of(stream: Stream) -> list[str | int]:
+    only = pyarrow.csv.ConvertOptions(include_columns=[stream.label])
+    labels = pyarrow.csv.read_csv(stream.path, convert_options=only).column(0)
+    return sorted(labels[: stream.rows].unique().to_pylist())
+
+
 # --- methods
 
 
@@ -303,6 +309,9 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--shards", nargs="*", default=["1", "2", "4"], help="runs of Perennial on Ray; none: no such run")
     parser.add_argument("--in-process", nargs="*", default=["1"], help="Perennial in one process, by shards; none: not at all")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="another configuration than the default one")
+    parser.add_argument(
+        "--name-classes", action="store_true", help="tell Perennial the classes beforehand, as the peers are told"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--peer-python", type=Path, default=ROOT / ".venv-peers" / "bin" / "python")
     parser.add_argument("--json", type=Path, help="also write every result here, a line each")
@@ -322,11 +331,12 @@ def results_of(options: argparse.Namespace, folder: Path) -> Iterable[Result]:
     for stream in (*files, *(generated_stream(name, folder, options.rows, options.seed) for name in options.streams)):
         if options.peers:
             yield from peers(stream, options.delays, options.peers, options.peer_python, options.seed)
+        overrides = [*options.set, f"task.classes={json.dumps(classes_of(stream))}"] if options.name_classes else options.set
         for delay in options.delays:
             for shards in options.in_process:
-                yield perennial_in_process(stream, delay, shards, options.seed, options.set)
+                yield perennial_in_process(stream, delay, shards, options.seed, overrides)
             for shards in options.shards:
-                yield perennial_run(stream, delay, shards, options.seed, options.set)
+                yield perennial_run(stream, delay, shards, options.seed, overrides)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -30,8 +30,10 @@ class Answer:
     value_N: np.ndarray | None
 
 
-def no_classes(rows: int, classes: int) -> Answer:
-    """While no label has come there is nothing to choose from."""
+def before_labels(rows: int, classes: int, task: TaskConfig) -> Answer:
+    """While no label has come: classes that were named beforehand are all as likely; else there is nothing to choose from."""
+    if isinstance(task.classes, list):
+        return Answer(np.zeros(rows, np.int64), np.full((rows, len(task.classes)), 1.0 / len(task.classes), np.float32), None)
     return Answer(np.full(rows, -1, np.int64), np.zeros((rows, classes), np.float32), None)
 
 
@@ -122,7 +124,7 @@ class NetworkReader:
         is_regression = self._task.kind is TaskKind.REGRESSION
         known_K = known_classes(state.class_counts_K, self._task)
         if not state.layout or not (is_regression or known_K.any()):
-            return no_classes(len(x_ND), len(known_K))
+            return before_labels(len(x_ND), len(known_K), self._task)
         with torch.no_grad():
             out_NK = self._network(torch.from_numpy(self._inputs.standardised(x_ND, state.features)))
             return answer_of(out_NK, known_K, state.target, self._task)

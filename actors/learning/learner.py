@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from actors.learning.answer import Answer, answer_of, known_classes, no_classes, outputs_of
+from actors.learning.answer import Answer, answer_of, before_labels, known_classes, outputs_of
 from actors.learning.dealing import Slice
 from actors.learning.inputs import InputLayout
 from actors.learning.labels import codes_of
@@ -176,7 +176,7 @@ class Learner:
     def predict(self, x_ND: np.ndarray) -> Answer:
         """Answers for encoded rows, NaN where a value is missing."""
         if not self._is_regression and not self._known_K.any():
-            return no_classes(len(x_ND), len(self._known_K))
+            return before_labels(len(x_ND), len(self._known_K), self._task)
         self._network.module.eval()
         with torch.no_grad():
             return self._answer(self._network(self._standardised(x_ND)))

@@ -11,6 +11,7 @@ from torch.nn import functional
 from actors.learning.consolidation import Contribution, consolidate
 from actors.learning.dealing import deal
 from actors.learning.learner import Learner, LocalRound
+from actors.learning.model_kinds import make_learner, make_reader
 from actors.learning.models.config import ModelConfig
 from actors.learning.models.mlp import MLP
 from actors.learning.optimizers import OptimizerConfig
@@ -81,7 +82,7 @@ def test_one_shard_is_the_plain_torch_loop_weight_for_weight(name, micro_batch):
         with torch.no_grad():
             out = plain(before)
             classes_seen = torch.isin(torch.arange(3), torch.from_numpy(y[:start]))
-            expected += out.masked_fill(~classes_seen, -torch.inf).argmax(dim=1).tolist() if start else [-1] * len(x_batch)
+            expected += out.masked_fill(~classes_seen, -torch.inf).argmax(dim=1).tolist() if start else [0] * len(x_batch)
         z = before if start else torch.from_numpy(RunningStats.of(x_batch).standardise(x_batch))
         seen = seen.merge(RunningStats.of(x_batch))
         step.zero_grad()
@@ -186,6 +187,18 @@ def test_growing_changes_no_probability_of_the_classes_known_before():
 def test_nothing_is_predicted_before_the_first_label():
     answer = learner(task=TaskConfig()).predict(stream(4)[0])
     assert answer.code_N.tolist() == [-1] * 4
+
+
+@pytest.mark.parametrize("kind", ["mlp", "ensemble"])
+def test_classes_named_beforehand_are_all_as_likely_before_the_first_label(kind):
+    task, model = TaskConfig(classes=["a", "b", "c"]), ModelConfig(kind=kind)
+    x, y = stream(40)
+    nobody = LocalRound(np.arange(40), x, np.arange(0), x[:0], y[:0], ((0, 40),), (), 100)
+    reader = make_reader(model, task, INPUTS, seed=0)
+    reader.load(ModelState.empty(INPUTS, 0))
+    for answer in (reader.predict(x), make_learner(model, ADAM, task, INPUTS, seed=0, shards=1).round(nobody)):
+        assert answer.code_N.tolist() == [0] * 40
+        np.testing.assert_allclose(answer.probability_NK, np.full((40, 3), 1 / 3), rtol=1e-6)
 
 
 @pytest.mark.parametrize("loss", ["squared", "absolute"])

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.learning.answer import Answer, chosen, known_classes, no_classes, outputs_of
+from actors.learning.answer import Answer, before_labels, chosen, known_classes, outputs_of
 from actors.learning.inputs import InputLayout
 from actors.learning.labels import codes_of, label_dtype
 from actors.learning.learner import Findings, LocalRound
@@ -81,7 +81,7 @@ class EnsembleReader:
         known_K = self._known()
         if not self._state.experts or not known_K.any():
             if self._aim in (CLASSES, SCORES):
-                return no_classes(len(x_ND), len(self._state.class_counts_K))
+                return before_labels(len(x_ND), len(self._state.class_counts_K), self._task)
             return Answer(None, None, np.zeros(len(x_ND)))
         if self._experts is None:
             self._experts = self._experts_of(self._parts(), self._state.features, self._state.target)
@@ -160,7 +160,12 @@ class EnsembleReader:
 
     def _answer(self, p_NK: np.ndarray, target: RunningStats) -> Answer:
         if self._aim == CLASSES:
-            return Answer(np.where(p_NK.any(axis=1), p_NK.argmax(axis=1), -1), p_NK, None)
+            is_known_N = p_NK.any(axis=1)
+            before = before_labels(int((~is_known_N).sum()), p_NK.shape[1], self._task)
+            assert before.code_N is not None
+            code_N = p_NK.argmax(axis=1)
+            code_N[~is_known_N], p_NK[~is_known_N] = before.code_N, before.probability_NK
+            return Answer(code_N, p_NK, None)
         if self._aim == SCORES:
             return chosen(p_NK, self._task.exploration)
         return Answer(None, None, p_NK[:, 0].astype(np.float64) * target.scale_D[0] + target.mean_D[0])
@@ -218,7 +223,7 @@ class EnsembleLearner(EnsembleReader):
                 self._outputs = met
                 self._bodies.load(state.layout, state.flat_P, state.optimizer, met)
             if not self._outputs:
-                return _of_slices(no_classes(len(work.test_x_ND), 0), work.test_slices)
+                return _of_slices(before_labels(len(work.test_x_ND), 0, self._task), work.test_slices)
         upto_N, age_T = pending.schedule(work.test_row_N, work.train_row_N, work.label_delay_rows)
         features = state.features if state.features.count_D.any() or not rows else self._layout.statistics(work.train_x_ND)
         is_first_value = bool(len(state.target.count_D)) and not state.target.count_D.any()
