@@ -63,7 +63,7 @@ def _grow(
     order_N, spare_N = np.arange(rows), np.empty(rows, np.int64)
     start_B, stop_B, depth_B = np.empty(nodes, np.int64), np.empty(nodes, np.int64), np.empty(nodes, np.int64)
     start_B[0], stop_B[0], depth_B[0] = 0, rows, 0
-    cell_CS = np.empty((codes, sums), np.float32)
+    cell_CS, is_taken_C = np.zeros((codes, sums), np.float32), np.zeros(codes, np.bool_)
     total_S, left_S = np.empty(sums, np.float32), np.empty(sums, np.float32)
     made, node = 1, 0
     while node < made:
@@ -88,7 +88,6 @@ def _grow(
         is_open = depth_B[node] < depth and stop - start >= 2 * least and made + 2 <= nodes
         if is_open and not (is_class and pure > weight - np.float32(1e-3)):
             for d in range(features):
-                cell_CS[:] = np.float32(0)
                 lowest, highest = codes, 0
                 for at in range(start, stop):
                     n = order_N[at]
@@ -98,10 +97,13 @@ def _grow(
                     else:
                         cell_CS[c, 0] += weight_N[n]
                         cell_CS[c, 1] += weight_N[n] * value_N[n]
+                    is_taken_C[c] = True
                     lowest, highest = min(lowest, c), max(highest, c)
                 left_S[:] = np.float32(0)
                 left_weight = np.float32(0)
-                for c in range(lowest, highest):
+                for c in range(lowest, highest + 1):  # leaves the cells empty
+                    if not is_taken_C[c]:
+                        continue
                     left_square, right_square = np.float32(0), np.float32(0)
                     if is_class:
                         for s in range(sums):
@@ -115,6 +117,7 @@ def _grow(
                         left_weight = left_S[0]
                         left_square = left_S[1] * left_S[1]
                         right_square = (total_S[1] - left_S[1]) * (total_S[1] - left_S[1])
+                    cell_CS[c, :], is_taken_C[c] = np.float32(0), False
                     if left_weight < least or weight - left_weight < least:
                         continue
                     gain = left_square / left_weight + right_square / (weight - left_weight) - pure
