@@ -397,7 +397,7 @@ def test_a_step_for_a_late_label_is_shorter_and_a_small_one_hardly() -> None:
 def test_linear_heads_are_not_asked_about_what_the_stream_shows_no_more() -> None:
     x_ND, y_N = blobs(600)
     _, head, _ = learned(x_ND, y_N)
-    trusted_E, may_E = head.experts["mixture.lasting"], ask.lasting(CLASSES_AIM, 3)
+    trusted_E, may_E = head.experts["mixture.lasting"], ask.lasting(CLASSES_AIM, 3, has_pairs=False)
     assert len(trusted_E) == len(may_E) and not trusted_E[~may_E].any() and (trusted_E[may_E] > 0).sum() > 1
     assert (~may_E).sum() == 4 * len(heads.RATES_H) + len(heads.VALUE_RATES_H)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from actors.learning.inputs import IDS, InputKind, InputLayout
-from actors.learning.models.ensemble.evidence import BITS, Widening
+from actors.learning.models.ensemble.evidence import BITS, Widening, places
+from actors.learning.models.ensemble.quantiles import HATS
 from actors.learning.models.ensemble.targets import CLASSES, SCORES, SQUARED, Targets
 from actors.learning.running_stats import RunningStats
 
@@ -109,11 +110,12 @@ def test_numbers_alone_stay_what_they_are_and_wide_rows_are_as_wide_as_they_say(
     x_ND = np.random.default_rng(4).normal(size=(5, 3)).astype(np.float32)
     none, upto_N = targets_of(np.zeros(0, np.int64)), np.zeros(5, np.int64)
     found, _ = Widening(InputLayout.of(3), CLASSES).widened({}, x_ND, x_ND[:0], none, upto_N)
-    assert np.array_equal(found.x_NW, x_ND) and found.place_NC.shape == (5, 0)
+    assert np.array_equal(found.x_NW, x_ND) and found.id_NC.shape == (5, 0)
     for columns in (1, 2, 5, 40, 3000):
         widening = Widening(InputLayout((InputKind.CATEGORY,) * columns), CLASSES)
         ids_NC = np.random.default_rng(5).integers(1, IDS, (5, columns)).astype(np.float32)
         wide, _ = widening.widened(widening.empty(), ids_NC, ids_NC[:0], none, upto_N)
         assert sum(array.nbytes for array in widening.empty().values()) < 3_000_000
         assert wide.x_NW.shape == (5, widening.width) == (5, len(widening.statistics(RunningStats.of(ids_NC)).count_D))
-        assert len({*wide.place_NC[0]}) == columns and wide.place_NC.max() < widening.head_rows
+        place_NC = places(wide.id_NC, widening.head_rows - widening.width * HATS)
+        assert len({*place_NC[0]}) == columns and place_NC.max() < widening.head_rows - widening.width * HATS

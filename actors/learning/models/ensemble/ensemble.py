@@ -45,7 +45,7 @@ _REPLAYED = 4  # remembered rows for each new one, where no replay shard says ho
 _REHEARSAL_SEED = 6
 _REHEARSED_EVERY, _LEAST_REHEARSED = 8, 4  # rows
 # Loops change these, or are to be given one kind of array: those of a version may be read-only.
-_TAKEN_BY_COPY = ("heads.", "recency.", "forest.", "ridge.", "mixture.", "quantiles.", "evidence.")
+_TAKEN_BY_COPY = ("heads.", "pairs.", "recency.", "forest.", "ridge.", "mixture.", "quantiles.", "evidence.")
 
 
 class EnsembleReader:
@@ -104,12 +104,12 @@ class EnsembleReader:
         if self._state.experts:
             parts = widened(self._state.experts, self._outputs)
             return {name: a.copy() if name.startswith(_TAKEN_BY_COPY) else a for name, a in parts.items()}
-        label, experts = label_dtype(self._task.kind), ask.count(self._aim, self._embeddings)
+        label, experts = label_dtype(self._task.kind), ask.count(self._aim, self._embeddings, self._widening.has_pairs)
         return fresh(self._widening, self._outputs, self._embeddings, experts, label)
 
     def _experts_of(self, parts: Parts, features: RunningStats, target: RunningStats) -> Experts:
         memory = Targets.of(parts["memory.y"], self._task, target)
-        return Experts(parts, self._bodies, self._stacks, self._widening.statistics(features), self._aim, memory)
+        return Experts(parts, self._bodies, self._stacks, self._widening, features, memory)
 
     def _in_views(
         self, experts: Experts, test_ND: np.ndarray, train_ND: np.ndarray, targets: Targets, upto_N: np.ndarray
@@ -276,15 +276,15 @@ class EnsembleLearner(EnsembleReader):
         known_K = self._known()
         if len(code_R):
             none, upto_R = Targets.none(), np.zeros(len(code_R), np.int64)
-            x_RW, place_RC = np.split(x_RV, [self._inputs], axis=1)
-            rows, no_rows = experts.views.rows(x_RW, place_RC), experts.views.rows(x_RW[:0], place_RC[:0])
+            x_RW, id_RC = x_RV[:, : self._inputs], x_RV[:, self._inputs :].astype(np.int64)
+            rows, no_rows = experts.views.rows(x_RW, id_RC), experts.views.rows(x_RW[:0], id_RC[:0])
             said_REK, _ = experts.said(rows, no_rows, none, upto_R, known_K)
             mixture.rehearse(
                 said_REK, code_R, known_K, p["mixture.weights"][:readings], p["mixture.trust"], p["mixture.lasting"],
-                p["mixture.second"][:readings], rarity_K, ask.lasting(self._aim, self._embeddings),
+                p["mixture.second"][:readings], rarity_K, ask.lasting(self._aim, self._embeddings, self._widening.has_pairs),
             )  # fmt: skip
         room = min(lasting.ROWS, self._memory_rows)
-        x_TV = np.concatenate([train.x_ND, train.place_NC.astype(np.float32)], axis=1)
+        x_TV = np.concatenate([train.x_ND, train.id_NC.astype(np.float32)], axis=1)
         lasting.add(p, x_TV, np.array(codes_of(work.train_y_N)), room, rng)
 
     def _remember(self, experts: Experts, train: Rows, targets: Targets, embedding_TBU: np.ndarray, work: LocalRound) -> None:

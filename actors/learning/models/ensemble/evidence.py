@@ -21,6 +21,7 @@ import numpy as np
 
 from actors.learning.inputs import InputLayout
 from actors.learning.models.ensemble.compiled import compiled
+from actors.learning.models.ensemble.pairs import MOST_IDS, MOST_NUMBERS
 from actors.learning.models.ensemble.quantiles import HATS
 from actors.learning.models.ensemble.targets import CLASSES, SCORES, Targets
 from actors.learning.running_stats import RunningStats
@@ -28,7 +29,7 @@ from actors.learning.running_stats import RunningStats
 BITS = 4
 _SIGNS, _ALL_SIGNS = (4, 12), 96  # of an id, at least and at most; of a row
 _BUCKETS, _ALL_BUCKETS = 1 << 12, 1 << 17  # of an id, at most; of a row
-_HEAD_ROWS = 1 << 11  # for all ids of a row
+_HEAD_ROWS, _PAIR_ROWS = 1 << 11, 1 << 13  # for all ids of a row
 _KEPT, _ALL_KEPT, _PRIOR_ROWS = np.float32(0.98), np.float32(0.999), np.float32(3)
 _LEAST, _MOST = np.float32(1e-3), 3.0
 
@@ -146,11 +147,21 @@ class Widening:
     @cached_property
     def head_rows(self) -> int:
         """Of a linear head that sees hats and ids: those of the hats, then for each id a power of two."""
-        return self.width * HATS + self.columns * self._id_rows
+        return self.width * HATS + self.columns * self._shared(_HEAD_ROWS)
 
     @cached_property
-    def _id_rows(self) -> int:
-        return self._shared(_HEAD_ROWS)
+    def pair_rows(self) -> int:
+        """Of a factorization machine's table: those of the ids, then one for each number; 0 where it is not asked."""
+        return self.columns * self._shared(_PAIR_ROWS) + self.pair_numbers if self.has_pairs else 0
+
+    @cached_property
+    def pair_numbers(self) -> int:
+        """How many of the first inputs it looks at."""
+        return len(self.layout.other_D) if len(self.layout.other_D) <= MOST_NUMBERS else 0
+
+    @cached_property
+    def has_pairs(self) -> bool:
+        return 0 < self.columns <= MOST_IDS and self.aim != SCORES
 
     def _shared(self, rows: int) -> int:
         """What each id has of so many: a power of two."""
@@ -200,17 +211,23 @@ class Widening:
 
     def _joined(self, x_ND: np.ndarray, id_NC: np.ndarray, told_NV: np.ndarray) -> "Wide":
         other_ND = x_ND[:, self.layout.other_D].astype(np.float32, copy=False)
-        place_NC = self.width * HATS + np.arange(self.columns) * self._id_rows + id_NC % self._id_rows
         if not self.columns:
-            return Wide(other_ND, place_NC)
-        return Wide(np.concatenate([other_ND, told_NV, _signs(id_NC, self.signs)], axis=1), place_NC)
+            return Wide(other_ND, id_NC)
+        return Wide(np.concatenate([other_ND, told_NV, _signs(id_NC, self.signs)], axis=1), id_NC)
 
 
 class Wide(NamedTuple):
-    """x_NW float32, and the row that each id has in a linear head, int64 [N, C]."""
+    """x_NW float32, and the ids, int64 [N, C]."""
 
     x_NW: np.ndarray
-    place_NC: np.ndarray
+    id_NC: np.ndarray
+
+
+def places(id_NC: np.ndarray, rows: int) -> np.ndarray:
+    """int64 [N, C]: the row of each id in a table of `rows` that the columns share evenly."""
+    each = rows // max(id_NC.shape[1], 1)
+    place_NC: np.ndarray = np.arange(id_NC.shape[1]) * each + id_NC % max(each, 1)
+    return place_NC
 
 
 def _signs(id_NC: np.ndarray, signs: int) -> np.ndarray:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from actors.learning.models.ensemble import forest, heads, mixture, neighbours, quantiles, recency, ridge
+from actors.learning.models.ensemble import forest, heads, mixture, neighbours, pairs, quantiles, recency, ridge
 from actors.learning.models.ensemble.bodies import Bodies, Stack
 from actors.learning.models.ensemble.compiled import compiled
+from actors.learning.models.ensemble.evidence import Widening, places
 from actors.learning.models.ensemble.parts import EMBEDDED_ROWS, MEMORY_ROWS, Parts
 from actors.learning.models.ensemble.targets import ABSOLUTE, CLASSES, SCORES, SQUARED, Targets, answer
 from actors.learning.running_stats import RunningStats
@@ -23,23 +24,24 @@ EMBEDDED = 2  # networks whose embeddings are remembered
 _CLIP = 6.0
 
 
-def count(aim: int, embeddings: int) -> int:
+def count(aim: int, embeddings: int, has_pairs: bool) -> int:
     global_ones = 0 if aim == SCORES else forest.EXPERTS + len(ridge.DECAYS)
-    return int(_heads(embeddings).stop) + recency.EXPERTS + global_ones
+    return int(_heads(embeddings, has_pairs).stop) + recency.EXPERTS + global_ones
 
 
-def lasting(aim: int, embeddings: int) -> np.ndarray:
-    """bool [E]: who may tell of what the stream shows no more. Linear heads learn it well and soon forget it."""
-    is_lasting_E = np.ones(count(aim, embeddings), bool)
-    is_lasting_E[_heads(embeddings)] = False
+def lasting(aim: int, embeddings: int, has_pairs: bool) -> np.ndarray:
+    """bool [E]: who may tell of what the stream shows no more. What descends row by row learns it well and soon forgets it."""
+    is_lasting_E = np.ones(count(aim, embeddings, has_pairs), bool)
+    is_lasting_E[_heads(embeddings, has_pairs)] = False
     return is_lasting_E
 
 
-def _heads(embeddings: int) -> slice:
-    """Which experts are linear heads."""
+def _heads(embeddings: int, has_pairs: bool) -> slice:
+    """Which experts are linear heads, or factorization machines."""
     searched = len(_VOTES_V) * (2 * len(_WINDOWS_W) - 1) + EMBEDDED * len(_EMBEDDED_VOTES_V) * len(_EMBEDDED_WINDOWS_W)
     first = embeddings + searched
-    return slice(first, first + len(heads.RATES_H) * (embeddings + 1) + len(heads.VALUE_RATES_H))
+    linear = len(heads.RATES_H) * (embeddings + 1) + len(heads.VALUE_RATES_H)
+    return slice(first, first + linear + (pairs.EXPERTS if has_pairs else 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Rows:
     raw_ND: np.ndarray  # centred, missing values at the mean
     at_NA: np.ndarray | None  # hats; None before there are edges
     hat_NA: np.ndarray | None
-    place_NC: np.ndarray  # the rows that linear heads have for the ids
+    id_NC: np.ndarray
 
     def __len__(self) -> int:
         return len(self.x_ND)
@@ -89,19 +91,25 @@ class Views:
             return np.zeros((len(x_ND), width), np.float32)
         return quantiles.dense(*quantiles.hats_of(x_ND, self.hat_edges_DB), width)
 
-    def rows(self, x_ND: np.ndarray, place_NC: np.ndarray) -> Rows:
+    def rows(self, x_ND: np.ndarray, id_NC: np.ndarray) -> Rows:
         at_NA, hat_NA = (None, None) if self.hat_edges_DB is None else quantiles.hats_of(x_ND, self.hat_edges_DB)
-        return Rows(x_ND, self.standardised(x_ND), self.centred(x_ND), at_NA, hat_NA, place_NC)
+        return Rows(x_ND, self.standardised(x_ND), self.centred(x_ND), at_NA, hat_NA, id_NC)
 
 
 class Experts:
     """The experts of one version. `said` learns the labelled rows on the way, in place in `parts`."""
 
     def __init__(
-        self, parts: Parts, bodies: Bodies, stacks: tuple[Stack, ...], features: RunningStats, aim: int, memory: Targets
+        self,
+        parts: Parts,
+        bodies: Bodies,
+        stacks: tuple[Stack, ...],
+        widening: Widening,
+        features: RunningStats,
+        memory: Targets,
     ) -> None:
-        self.parts, self.views = parts, Views(features, parts)
-        self._bodies, self._stacks, self._aim, self.memory = bodies, stacks, aim, memory
+        self.parts, self.views = parts, Views(widening.statistics(features), parts)
+        self._bodies, self._stacks, self._widening, self._aim, self.memory = bodies, stacks, widening, widening.aim, memory
         x_MD = parts["memory.x"]
         self._z_MD, self._raw_MD = self.views.standardised(x_MD), self.views.centred(x_MD)
         self._projection = ridge.projection(x_MD.shape[1])
@@ -116,7 +124,7 @@ class Experts:
         embedding_BNU, out_BNK = self._slow(rows)
         embedding_BTU = embedding_BNU if train is rows else self._slow(train)[0]
         outputs = len(known_K)
-        said_NEK = np.zeros((len(rows), count(self._aim, len(embedding_BNU)), outputs), np.float32)
+        said_NEK = np.zeros((len(rows), count(self._aim, len(embedding_BNU), self._widening.has_pairs), outputs), np.float32)
         bodies = len(out_BNK)
         _answers(self._aim, out_BNK, known_K, said_NEK)
         first = self._ask_neighbours(rows, train, targets, upto_N, embedding_BNU, embedding_BTU, said_NEK, bodies)
@@ -220,10 +228,20 @@ class Experts:
         first += len(heads.VALUE_RATES_H)
         if self.views.hat_edges_DB is not None:
             weights, squares = p["heads.hats.weights"], p["heads.hats.squares"]
-            heads.hat_heads(
-                self._aim, *_active(test), *_active(train), *labels, upto_N, known_K, weights, squares, *rates, said_NEK, first
-            )
-        return first + len(heads.RATES_H)
+            active = *_active(test, weights.shape[1]), *_active(train, weights.shape[1])
+            heads.hat_heads(self._aim, *active, *labels, upto_N, known_K, weights, squares, *rates, said_NEK, first)
+        first += len(heads.RATES_H)
+        if self._widening.has_pairs:
+            seen = *self._paired(test), *self._paired(train)
+            vectors, squares = p["pairs.vectors"], p["pairs.squares"]
+            pairs.pairs(self._aim, *seen, *labels[:2], upto_N, pairs.RATES_P, vectors, squares, said_NEK, first)
+            first += pairs.EXPERTS
+        return first
+
+    def _paired(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """What a factorization machine sees of rows: the places of the ids, and the numbers."""
+        numbers = self._widening.pair_numbers
+        return places(rows.id_NC, self._widening.pair_rows - numbers), np.ascontiguousarray(rows.z_ND[:, :numbers])
 
 
 @compiled
@@ -233,13 +251,14 @@ def _answers(aim: int, out_BNK: np.ndarray, known_K: np.ndarray, said_NEK: np.nd
             answer(aim, out_BNK[b, n], known_K, said_NEK[n, b])
 
 
-def _active(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """The places and heights of the linear heads' inputs that are not zero: hats, and one for each id."""
+def _active(rows: Rows, table: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places in a table of so many, and heights, of the linear heads' inputs that are not zero: hats, and one for each id."""
     assert rows.at_NA is not None and rows.hat_NA is not None
-    if not rows.place_NC.shape[1]:
+    if not rows.id_NC.shape[1]:
         return rows.at_NA, rows.hat_NA
-    at_NA = np.concatenate([rows.at_NA, rows.place_NC.astype(np.int32)], axis=1)
-    return at_NA, np.concatenate([rows.hat_NA, np.ones(rows.place_NC.shape, np.float32)], axis=1)
+    hats = rows.x_ND.shape[1] * quantiles.HATS
+    at_NA = np.concatenate([rows.at_NA, hats + places(rows.id_NC, table - hats)], axis=1, dtype=np.int32)
+    return at_NA, np.concatenate([rows.hat_NA, np.ones(rows.id_NC.shape, np.float32)], axis=1)
 
 
 def _with_one(x_NV: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from actors.learning.models.ensemble import evidence, mixture, recency, ridge
 from actors.learning.models.ensemble.parts import EMBEDDED_ROWS, KNOWN_ROUNDS, Parts, memory_rows, widened
 
-_STEPPED = ("heads.", "recency.follows", "mixture.")
+_STEPPED = ("heads.", "pairs.", "recency.follows", "mixture.")
 
 
 def merged(
@@ -39,7 +39,8 @@ def _joined(parts: Parts, base: Mapping[str, np.ndarray], change: Mapping[str, n
             joined[name] = array + (change[name] - base[name])
     for name in ("recency.sums", "recency.weights") if base else ():
         joined[name] = (parts[name] - base[name]) * recency.KEPT_J[:, None] ** rows + change[name]
-    joined["recency.follows"] = np.maximum(joined["recency.follows"], 0.0)
+    for name in {"recency.follows", "pairs.squares"} & joined.keys():
+        joined[name] = np.maximum(joined[name], 0.0)
     trust = np.maximum(joined["mixture.trust"], 0.0)
     joined["mixture.trust"] = trust / trust.sum(axis=-1, keepdims=True)
     if base and "mixture.squares" in base:

@@ -3,7 +3,7 @@
 rounds              the last labelled row of each of the latest rounds that were learned
 memory.*            the latest labelled rows: x, y, row; and embedding, of fewer
 quantiles.*         edges, once there have been enough rows
-evidence.*, heads.*, recency.*, forest.*, ridge.*, lasting.*     see the files of those names
+evidence.*, heads.*, pairs.*, recency.*, forest.*, ridge.*, lasting.*     see the files of those names
 mixture.*           how far each expert is trusted
 pending.*           what was said of rows whose labels have not come: row; said, by the experts; mixed, by the mixtures
 """
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from actors.learning.models.ensemble import forest, heads, mixture, recency, ridge, value_mixture
+from actors.learning.models.ensemble import forest, heads, mixture, pairs, recency, ridge, value_mixture
 from actors.learning.models.ensemble.bodies import HIDDEN
 from actors.learning.models.ensemble.evidence import Widening
 from actors.learning.models.ensemble.targets import CLASSES, SCORES
@@ -65,6 +65,8 @@ def fresh(widening: Widening, outputs: int, embeddings: int, experts: int, label
         parts |= forest.empty(outputs) | ridge.empty(outputs)
     if widening.columns:
         parts |= widening.empty()
+    if widening.has_pairs:
+        parts |= pairs.empty(widening.pair_rows, aim == CLASSES)
     if aim == CLASSES:
         parts |= {
             "lasting.x": np.zeros((0, inputs + widening.columns), np.float32),
