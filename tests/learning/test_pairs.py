@@ -16,7 +16,7 @@ def said_of(
     rows = len(y_N)
     z_ND = np.zeros((rows, 0), np.float32) if z_ND is None else z_ND
     outputs = int(y_N.max()) + 1 if aim == CLASSES else 1
-    parts = pairs.empty(2 * IDS + z_ND.shape[1], aim == CLASSES)
+    parts = pairs.empty(2 * IDS + z_ND.shape[1], outputs)
     said_NEK, upto_N = np.zeros((rows, pairs.EXPERTS, outputs), np.float32), np.maximum(np.arange(rows) - delay, 0)
     code_N = y_N.astype(np.int64) if aim == CLASSES else np.zeros(rows, np.int64)
     pairs.pairs(
@@ -74,6 +74,16 @@ def test_numbers_have_vectors_as_ids_do() -> None:
     y_N = (side_U[at_N2[:, 0]] * z_ND[:, 0] > 0).astype(int)
     said_NEK = said_of(at_N2 + np.array([0, IDS]), y_N, z_ND=z_ND)
     assert (said_NEK[2_000:, 1].argmax(axis=1) == y_N[2_000:]).mean() > 0.85
+
+
+def test_bits_join_as_classes_come_and_leave_the_others_in_place() -> None:
+    two = pairs.empty(10, 2)
+    two["pairs.vectors"] += 1.0
+    nine = {**two, **pairs.widened(two, 9)}
+    assert [pairs.bits_of(outputs) for outputs in (0, 1, 2, 3, 9, 16, 1000)] == [1, 1, 1, 2, 4, 4, 4]
+    np.testing.assert_array_equal(nine["pairs.vectors"][:, :, :1], two["pairs.vectors"])
+    np.testing.assert_array_equal(nine["pairs.vectors"][:, :, 1:], pairs.empty(10, 9)["pairs.vectors"][:, :, 1:])
+    assert pairs.widened(nine, 16) == {} == pairs.widened({}, 3)
 
 
 @pytest.mark.parametrize("delay", [0, 50])

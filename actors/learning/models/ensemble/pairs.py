@@ -10,6 +10,7 @@ Shapes: N rows to predict, T labelled rows, C ids of a row, D numbers, P step si
 numbers, R bits, F factors, G = F + 1, the weight comes last. E experts, K outputs.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,17 +20,30 @@ from actors.learning.models.ensemble.targets import CLASSES
 
 RATES_P = np.array([0.2, 0.4], np.float32)
 EXPERTS = len(RATES_P)
-BITS, MOST_IDS, MOST_NUMBERS = 4, 32, 32
-_FACTORS, _SPREAD, _SEED = 8, 0.05, 7
-_KEPT, _LEAST_SQUARE = np.float32(0.9998), np.float32(1e-2)
+MOST_IDS, MOST_NUMBERS = 32, 32
+_BITS, _FACTORS, _SPREAD, _SEED = 4, 16, 0.05, 7
+_LEAST_SQUARE = np.float32(1e-2)
 
 
-def empty(rows: int, is_class: bool) -> dict[str, np.ndarray]:
+def bits_of(outputs: int) -> int:
+    """Of the codes of so many classes, as far as they are told; 1 for a value."""
+    return min(max((outputs - 1).bit_length(), 1), _BITS)
+
+
+def empty(rows: int, outputs: int) -> dict[str, np.ndarray]:
     """For a table of so many rows. The vectors start small and unlike: from zeros they would never move."""
-    shape = (EXPERTS, rows, BITS if is_class else 1, _FACTORS + 1)
-    vectors = np.random.default_rng(_SEED).normal(0.0, _SPREAD, shape).astype(np.float32)
-    vectors[..., -1] = 0.0
-    return {"pairs.vectors": vectors, "pairs.squares": np.zeros(shape, np.float32)}
+    vectors_PIRG = np.random.default_rng(_SEED).normal(0.0, _SPREAD, (EXPERTS, rows, _BITS, _FACTORS + 1)).astype(np.float32)
+    vectors_PIRG[..., -1] = 0.0
+    vectors_PIRG = vectors_PIRG[:, :, : bits_of(outputs)].copy()
+    return {"pairs.vectors": vectors_PIRG, "pairs.squares": np.zeros_like(vectors_PIRG)}
+
+
+def widened(parts: Mapping[str, np.ndarray], outputs: int) -> dict[str, np.ndarray]:
+    """For more classes: with as many bits as tell them, where there is a table."""
+    if "pairs.vectors" not in parts or parts["pairs.vectors"].shape[2] >= bits_of(outputs):
+        return {}
+    known, fresh = parts["pairs.vectors"].shape, empty(parts["pairs.vectors"].shape[1], outputs)
+    return {name: np.concatenate([parts[name], array[:, :, known[2] :]], axis=2) for name, array in fresh.items()}
 
 
 @compiled
@@ -72,8 +86,8 @@ def _descend(
         for g in range(factors + 1):
             others = sum_F[g] - vectors_IRG[at, r, g] * x if g < factors else np.float32(1)
             slope = gap * x * others
-            squares_IRG[at, r, g] = square = _KEPT * squares_IRG[at, r, g] + slope * slope
-            vectors_IRG[at, r, g] -= rate * slope / np.sqrt(square + _LEAST_SQUARE)
+            squares_IRG[at, r, g] += slope * slope
+            vectors_IRG[at, r, g] -= rate * slope / np.sqrt(squares_IRG[at, r, g] + _LEAST_SQUARE)
 
 
 @compiled
@@ -94,10 +108,7 @@ def pairs(
 ) -> None:
     """Answers row n after the first `upto_N[n]` labels, as expert `first` and those that follow, and learns all of them."""
     rows, outputs = len(place_NC), said_NEK.shape[2]
-    bits = 1
-    while aim == CLASSES and bits < vectors_PIRG.shape[2] and (1 << bits) < outputs:
-        bits += 1
-    sum_F = np.empty(vectors_PIRG.shape[3] - 1, np.float32)
+    bits, sum_F = vectors_PIRG.shape[2], np.empty(vectors_PIRG.shape[3] - 1, np.float32)
     t = 0
     for n in range(rows + 1):
         while t < (upto_N[n] if n < rows else len(code_T)):

@@ -66,7 +66,7 @@ def fresh(widening: Widening, outputs: int, embeddings: int, experts: int, label
     if widening.columns:
         parts |= widening.empty()
     if widening.has_pairs:
-        parts |= pairs.empty(widening.pair_rows, aim == CLASSES)
+        parts |= pairs.empty(widening.pair_rows, outputs if aim == CLASSES else 1)
     if aim == CLASSES:
         parts |= {
             "lasting.x": np.zeros((0, inputs + widening.columns), np.float32),
@@ -86,7 +86,8 @@ def fresh(widening: Widening, outputs: int, embeddings: int, experts: int, label
 
 def widened(parts: Mapping[str, np.ndarray], outputs: int) -> Parts:
     """For more classes: zeros, from which every expert starts."""
-    return forest.trimmed({name: _widened(name, array, outputs) for name, array in parts.items()}, outputs)
+    wide = {name: _widened(name, array, outputs) for name, array in parts.items()} | pairs.widened(parts, outputs)
+    return forest.trimmed(wide, outputs)
 
 
 def _widened(name: str, array: np.ndarray, outputs: int) -> np.ndarray:
