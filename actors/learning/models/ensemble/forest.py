@@ -34,7 +34,8 @@ _GROWN_EVERY = 128  # rows: one tree in the present's forest, and one in one of 
 _LOOKED_EVERY, _FRESH = 16, 32  # rows; a tree each time that a young present has grown by such a part
 _MISSES, _FEWEST, _DELTA = 1024, 8, 0.05  # rows that the test looks at, the fewest after a change, its share of false alarms
 _FAR = 0.8  # a value is missed where it is farther off than this share of them
-_WEIGHTS = np.random.default_rng(5).poisson(1.0, 1 << 16).astype(np.float32)
+_DRAWS = np.random.default_rng(5)
+_WEIGHTS = _DRAWS.poisson(1.0, 1 << 16).astype(np.float32)
 _STRIDE = 31_153  # in these weights, from one tree's to the next one's
 _ROWS, _BEGAN, _GROWN = range(3)  # on the clock: rows learned; at which of them the present began, and its last tree was grown
 

@@ -32,7 +32,8 @@ def bits_of(outputs: int) -> int:
 
 def empty(rows: int, outputs: int) -> dict[str, np.ndarray]:
     """For a table of so many rows. The vectors start small and unlike: from zeros they would never move."""
-    vectors_PIRG = np.random.default_rng(_SEED).normal(0.0, _SPREAD, (EXPERTS, rows, _BITS, _FACTORS + 1)).astype(np.float32)
+    rng = np.random.default_rng(_SEED)
+    vectors_PIRG = rng.normal(0.0, _SPREAD, (EXPERTS, rows, _BITS, _FACTORS + 1)).astype(np.float32)
     vectors_PIRG[..., -1] = 0.0
     vectors_PIRG = vectors_PIRG[:, :, : bits_of(outputs)].copy()
     return {"pairs.vectors": vectors_PIRG, "pairs.squares": np.zeros_like(vectors_PIRG)}
