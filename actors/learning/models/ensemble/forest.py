@@ -350,7 +350,7 @@ def said(
 
     Learns all of them, in place in `parts`, as soon as there are `edges_DB`.
     """
-    labels = memory.joined(targets)
+    labels = memory.joined(targets) if len(targets) else targets  # whoever only answers needs no memory
     if edges_DB is None or not len(targets):
         code_LD = np.zeros((len(labels), x_TD.shape[1]), np.uint8)
     else:
