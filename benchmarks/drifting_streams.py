@@ -253,6 +253,18 @@ def own_rules(rng: Generator, rows: int) -> Columns:
     return {"machine": _names("m", at_N), "x": x_N, LABEL: _noisy(rng, y_N.astype(int), 2, 0.05)}
 
 
+def flights(rng: Generator, rows: int) -> Columns:
+    """Whether a flight is late: carrier, two airports, weekday and hour each add a little; carriers change gradually."""
+    carrier_N, day_N = rng.integers(0, 18, rows), np.arange(rows) // 3_000 % 7
+    airport_2N = np.stack([_zipf(rng, 290, rows), _zipf(rng, 290, rows)])
+    hour_N, worth_CC, worth_2A = rng.uniform(-1, 1, rows), rng.normal(0, 0.5, (2, 18)), rng.normal(0, 0.5, (2, 290))
+    odds_N = worth_CC[_gradual(rng, rows, 2), carrier_N] + worth_2A[0, airport_2N[0]] + worth_2A[1, airport_2N[1]]
+    odds_N += rng.normal(0, 0.5, 7)[day_N] + hour_N
+    made = {"carrier": _names("c", carrier_N), "origin": _names("a", airport_2N[0]), "to": _names("a", airport_2N[1])}
+    made |= {"day": _names("d", day_N), "hour": 12 + 12 * hour_N}
+    return made | {LABEL: np.where(rng.random(rows) < 1 / (1 + np.exp(-odds_N)), "late", "on_time")}
+
+
 STREAMS: dict[str, Callable[[Generator, int], Columns]] = {
     made.__name__: made
     for made in (
@@ -277,6 +289,7 @@ STREAMS: dict[str, Callable[[Generator, int], Columns]] = {
         clicks,
         word_pairs,
         own_rules,
+        flights,
     )
 }
 

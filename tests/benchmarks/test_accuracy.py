@@ -15,7 +15,7 @@ import pytest
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 STREAMS = (
     "sea hyperplane rbf_drift led mixed agrawal rare_heavy interaction one_decides runs missing stationary wide sine market "
-    "many_classes waveform random_tree clicks word_pairs own_rules"
+    "many_classes waveform random_tree clicks word_pairs own_rules flights"
 )
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from actors.learning.inputs import IDS, InputKind, InputLayout
 from actors.learning.models.ensemble.evidence import BITS, Widening, places
-from actors.learning.models.ensemble.quantiles import HATS
 from actors.learning.models.ensemble.targets import CLASSES, SCORES, SQUARED, Targets
 from actors.learning.running_stats import RunningStats
 
@@ -117,5 +116,5 @@ def test_numbers_alone_stay_what_they_are_and_wide_rows_are_as_wide_as_they_say(
         wide, _ = widening.widened(widening.empty(), ids_NC, ids_NC[:0], none, upto_N)
         assert sum(array.nbytes for array in widening.empty().values()) < 3_000_000
         assert wide.x_NW.shape == (5, widening.width) == (5, len(widening.statistics(RunningStats.of(ids_NC)).count_D))
-        place_NC = places(wide.id_NC, widening.head_rows - widening.width * HATS)
-        assert len({*place_NC[0]}) == columns and place_NC.max() < widening.head_rows - widening.width * HATS
+        place_NC = places(wide.id_NC, widening.id_rows)
+        assert len({*place_NC[0]}) == columns and place_NC.max() < widening.id_rows

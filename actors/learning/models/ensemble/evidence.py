@@ -22,7 +22,6 @@ import numpy as np
 from actors.learning.inputs import InputLayout
 from actors.learning.models.ensemble.compiled import compiled
 from actors.learning.models.ensemble.pairs import MOST_IDS, MOST_NUMBERS
-from actors.learning.models.ensemble.quantiles import HATS
 from actors.learning.models.ensemble.targets import CLASSES, SCORES, Targets
 from actors.learning.running_stats import RunningStats
 
@@ -142,12 +141,17 @@ class Widening:
 
     @cached_property
     def width(self) -> int:
-        return len(self.layout.other_D) + self.columns * (self.numbers + self.signs)
+        return self.given + self.columns * (self.numbers + self.signs)
 
     @cached_property
-    def head_rows(self) -> int:
-        """Of a linear head that sees hats and ids: those of the hats, then for each id a power of two."""
-        return self.width * HATS + self.columns * self._shared(_HEAD_ROWS)
+    def given(self) -> int:
+        """How many numbers a row was given with: the first ones of a wide row."""
+        return len(self.layout.other_D)
+
+    @cached_property
+    def id_rows(self) -> int:
+        """What a linear head has for ids: for each a power of two."""
+        return self.columns * self._shared(_HEAD_ROWS)
 
     @cached_property
     def pair_rows(self) -> int:
@@ -157,7 +161,7 @@ class Widening:
     @cached_property
     def pair_numbers(self) -> int:
         """How many of the first inputs it looks at."""
-        return len(self.layout.other_D) if len(self.layout.other_D) <= MOST_NUMBERS else 0
+        return self.given if self.given <= MOST_NUMBERS else 0
 
     @cached_property
     def has_pairs(self) -> bool:
@@ -179,12 +183,12 @@ class Widening:
 
     def edges(self, edges_WB: np.ndarray) -> np.ndarray:
         """Quantiles of the first rows; but even ones of evidence, which grows as labels come. In place."""
-        edges_WB[len(self.layout.other_D) :] = np.linspace(-_MOST, _MOST, edges_WB.shape[1], dtype=np.float32)
+        edges_WB[self.given :] = np.linspace(-_MOST, _MOST, edges_WB.shape[1], dtype=np.float32)
         return edges_WB
 
     def statistics(self, stats: RunningStats) -> RunningStats:
         """Those of wide rows: evidence and signs stay as they are where they are standardised."""
-        kept, more = self.layout.other_D, self.width - len(self.layout.other_D)
+        kept, more = self.layout.other_D, self.width - self.given
         one, zero = np.ones(more), np.zeros(more)
         return RunningStats(
             np.append(stats.count_D[kept], one), np.append(stats.mean_D[kept], zero), np.append(stats.m2_D[kept], one)

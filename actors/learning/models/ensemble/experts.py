@@ -40,7 +40,7 @@ def _heads(embeddings: int, has_pairs: bool) -> slice:
     """Which experts are linear heads, or factorization machines."""
     searched = len(_VOTES_V) * (2 * len(_WINDOWS_W) - 1) + EMBEDDED * len(_EMBEDDED_VOTES_V) * len(_EMBEDDED_WINDOWS_W)
     first = embeddings + searched
-    linear = len(heads.RATES_H) * (embeddings + 1) + len(heads.VALUE_RATES_H)
+    linear = len(heads.STEPS_H4) * (embeddings + 1) + len(heads.VALUE_STEPS_H4)
     return slice(first, first + linear + (pairs.EXPERTS if has_pairs else 0))
 
 
@@ -213,30 +213,48 @@ class Experts:
         said_NEK: np.ndarray,
         first: int,
     ) -> int:
-        p, labels, rates = self.parts, (targets.code_T, targets.value_T, targets.weight_T), (heads.RATES_H, heads.IS_SCALED_H)
+        p, labels = self.parts, (targets.code_T, targets.value_T, targets.weight_T)
         for b in range(len(embedding_BNU)):
             x_NF = _with_one(embedding_BNU[b])
             x_TF = x_NF if train is test else _with_one(embedding_BTU[b])
-            weights, squares = p[f"heads.{b}.weights"], p[f"heads.{b}.squares"]
-            heads.dense_heads(self._aim, x_NF, x_TF, *labels, upto_N, known_K, weights, squares, *rates, said_NEK, first)
-            first += len(heads.RATES_H)
-        x_NF = _with_one(test.z_ND)
-        x_TF = x_NF if train is test else _with_one(train.z_ND)
-        weights, plain = p["heads.values.weights"], (heads.VALUE_RATES_H, np.zeros(len(heads.VALUE_RATES_H), bool))
-        squares = weights  # never looked at: none of these steps is scaled
-        heads.dense_heads(self._aim, x_NF, x_TF, *labels, upto_N, known_K, weights, squares, *plain, said_NEK, first)
-        first += len(heads.VALUE_RATES_H)
+            learned = p[f"heads.{b}.weights"], p[f"heads.{b}.squares"], heads.STEPS_H4
+            heads.dense_heads(self._aim, x_NF, x_TF, *labels, upto_N, known_K, *learned, said_NEK, first)
+            first += len(heads.STEPS_H4)
+        learned = p["heads.values.weights"], p["heads.values.squares"], heads.VALUE_STEPS_H4
+        seen = *self._values(test), *self._values(train)
+        heads.sparse_heads(self._aim, *seen, *labels, upto_N, known_K, *learned, said_NEK, first)
+        first += len(heads.VALUE_STEPS_H4)
         if self.views.hat_edges_DB is not None:
-            weights, squares = p["heads.hats.weights"], p["heads.hats.squares"]
-            active = *_active(test, weights.shape[1]), *_active(train, weights.shape[1])
-            heads.hat_heads(self._aim, *active, *labels, upto_N, known_K, weights, squares, *rates, said_NEK, first)
-        first += len(heads.RATES_H)
+            learned = p["heads.hats.weights"], p["heads.hats.squares"], heads.STEPS_H4
+            seen = *self._hats(test), *self._hats(train)
+            heads.sparse_heads(self._aim, *seen, *labels, upto_N, known_K, *learned, said_NEK, first)
+        first += len(heads.STEPS_H4)
         if self._widening.has_pairs:
-            seen = *self._paired(test), *self._paired(train)
+            paired = *self._paired(test), *self._paired(train)
             vectors, squares = p["pairs.vectors"], p["pairs.squares"]
-            pairs.pairs(self._aim, *seen, *labels[:2], upto_N, pairs.RATES_P, vectors, squares, said_NEK, first)
+            pairs.pairs(self._aim, *paired, *labels[:2], upto_N, pairs.RATES_P, vectors, squares, said_NEK, first)
             first += pairs.EXPERTS
         return first
+
+    def _values(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """What rows were given as: where a linear head has the weights of each number and id, and what it is."""
+        x_NF = _with_one(rows.z_ND[:, : self._widening.given])
+        return self._and_ids(np.tile(np.arange(x_NF.shape[1], dtype=np.int32), (len(x_NF), 1)), x_NF, x_NF.shape[1], rows)
+
+    def _hats(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """The same of the quantile hats of all that is known about them."""
+        assert rows.at_NA is not None and rows.hat_NA is not None
+        return self._and_ids(rows.at_NA, rows.hat_NA, rows.x_ND.shape[1] * quantiles.HATS, rows)
+
+    def _and_ids(self, at_NA: np.ndarray, x_NA: np.ndarray, first: int, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """And an input of 1 for every id, whose weights are those from `first` on."""
+        if not rows.id_NC.shape[1]:
+            return at_NA, x_NA
+        place_NC = first + places(rows.id_NC, self._widening.id_rows)
+        return (
+            np.concatenate([at_NA, place_NC], axis=1, dtype=np.int32),
+            np.concatenate([x_NA, np.ones(rows.id_NC.shape, np.float32)], axis=1),
+        )
 
     def _paired(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """What a factorization machine sees of rows: the places of the ids, and the numbers."""
@@ -249,16 +267,6 @@ def _answers(aim: int, out_BNK: np.ndarray, known_K: np.ndarray, said_NEK: np.nd
     for b in range(out_BNK.shape[0]):
         for n in range(out_BNK.shape[1]):
             answer(aim, out_BNK[b, n], known_K, said_NEK[n, b])
-
-
-def _active(rows: Rows, table: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places in a table of so many, and heights, of the linear heads' inputs that are not zero: hats, and one for each id."""
-    assert rows.at_NA is not None and rows.hat_NA is not None
-    if not rows.id_NC.shape[1]:
-        return rows.at_NA, rows.hat_NA
-    hats = rows.x_ND.shape[1] * quantiles.HATS
-    at_NA = np.concatenate([rows.at_NA, hats + places(rows.id_NC, table - hats)], axis=1, dtype=np.int32)
-    return at_NA, np.concatenate([rows.hat_NA, np.ones(rows.id_NC.shape, np.float32)], axis=1)
 
 
 def _with_one(x_NV: np.ndarray) -> np.ndarray:

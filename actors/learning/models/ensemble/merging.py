@@ -39,8 +39,8 @@ def _joined(parts: Parts, base: Mapping[str, np.ndarray], change: Mapping[str, n
             joined[name] = array + (change[name] - base[name])
     for name in ("recency.sums", "recency.weights") if base else ():
         joined[name] = (parts[name] - base[name]) * recency.KEPT_J[:, None] ** rows + change[name]
-    for name in {"recency.follows", "pairs.squares"} & joined.keys():
-        joined[name] = np.maximum(joined[name], 0.0)
+    for name in (name for name in parts if name.endswith(".squares") or name == "recency.follows"):
+        joined[name] = np.maximum(joined[name], np.minimum(parts[name], change[name]))
     trust = np.maximum(joined["mixture.trust"], 0.0)
     joined["mixture.trust"] = trust / trust.sum(axis=-1, keepdims=True)
     if base and "mixture.squares" in base:

@@ -100,7 +100,6 @@ def bound(parts: Mapping[str, np.ndarray]) -> None:
     """What steps of several learners must not leave where they have been added up. In place."""
     followed_VRE = parts["mixture.weights"][:, :-_SCALED]
     np.clip(followed_VRE, _LEAST_WEIGHT, _MOST_WEIGHT, out=followed_VRE)
-    np.maximum(parts["mixture.squares"], 0, out=parts["mixture.squares"])
 
 
 @compiled

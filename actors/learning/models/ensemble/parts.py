@@ -15,6 +15,7 @@ import numpy as np
 from actors.learning.models.ensemble import forest, heads, mixture, pairs, recency, ridge, value_mixture
 from actors.learning.models.ensemble.bodies import HIDDEN
 from actors.learning.models.ensemble.evidence import Widening
+from actors.learning.models.ensemble.quantiles import HATS
 from actors.learning.models.ensemble.targets import CLASSES, SCORES
 
 Parts = dict[str, np.ndarray]
@@ -25,9 +26,9 @@ PENDING_BYTES = 4_000_000
 KNOWN_ROUNDS = 64
 _FOLLOWED_CLASSES = 256
 _CLASS_AXES = {
-    "heads.hats.weights": (2,), "heads.hats.squares": (2,), "recency.sums": (1,), "recency.weights": (1,),
-    "recency.follows": (0, 1), "lasting.seen": (0,), "ridge.moment": (2,), "ridge.solution": (2,),
-    "forest.leaf": (3,),
+    "heads.values.weights": (2,), "heads.values.squares": (2,), "heads.hats.weights": (2,), "heads.hats.squares": (2,),
+    "recency.sums": (1,), "recency.weights": (1,), "recency.follows": (0, 1), "lasting.seen": (0,), "ridge.moment": (2,),
+    "ridge.solution": (2,), "forest.leaf": (3,),
 }  # fmt: skip
 
 
@@ -39,7 +40,7 @@ def memory_rows(inputs: int, wanted: int = MEMORY_ROWS) -> int:
 def fresh(widening: Widening, outputs: int, embeddings: int, experts: int, label: np.dtype) -> Parts:
     """Before the first row. `embeddings`: networks whose last hidden layer the heads see."""
     aim, inputs = widening.aim, widening.width
-    count, rates = len(heads.RATES_H), len(recency.KEPT_J)
+    count, rates = len(heads.STEPS_H4), len(recency.KEPT_J)
     answers = mixture.MIXTURES + 1 if aim in (CLASSES, SCORES) else 0
     parts: Parts = {
         "rounds": np.zeros(0, np.int64),
@@ -47,8 +48,6 @@ def fresh(widening: Widening, outputs: int, embeddings: int, experts: int, label
         "memory.y": np.zeros(0, label),
         "memory.row": np.zeros(0, np.int64),
         "memory.embedding": np.zeros((0, 2, HIDDEN), np.float32),
-        "heads.hats.weights": np.zeros((count, widening.head_rows, outputs), np.float32),
-        "heads.hats.squares": np.zeros((count, widening.head_rows, outputs), np.float32),
         "recency.sums": np.zeros((rates, outputs), np.float32),
         "recency.weights": np.zeros((rates, outputs), np.float32),
         "recency.last": np.full(1, -1.0 if aim == CLASSES else 0.0, np.float32),
@@ -57,10 +56,11 @@ def fresh(widening: Widening, outputs: int, embeddings: int, experts: int, label
         "pending.said": np.zeros((0, experts, outputs), np.float16),
         "pending.mixed": np.zeros((0, mixture.READINGS, answers, outputs), np.float16),
     }
-    for at in range(embeddings):
-        parts[f"heads.{at}.weights"] = np.zeros((count, outputs, HIDDEN + 1), np.float32)
-        parts[f"heads.{at}.squares"] = np.zeros((count, outputs, HIDDEN + 1), np.float32)
-    parts["heads.values.weights"] = np.zeros((len(heads.VALUE_RATES_H), outputs, inputs + 1), np.float32)
+    linear = {f"heads.{at}": (count, outputs, HIDDEN + 1) for at in range(embeddings)}
+    linear["heads.values"] = (len(heads.VALUE_STEPS_H4), widening.given + 1 + widening.id_rows, outputs)
+    linear["heads.hats"] = (count, inputs * HATS + widening.id_rows, outputs)
+    for name, shape in linear.items():
+        parts |= {f"{name}.weights": np.zeros(shape, np.float32), f"{name}.squares": np.zeros(shape, np.float32)}
     if aim != SCORES:
         parts |= forest.empty(outputs) | ridge.empty(outputs)
     if widening.columns:
