@@ -344,8 +344,8 @@ def test_contributions_to_different_versions_are_joined_and_a_round_counts_once(
     step = joined["heads.0.weights"] - base.experts["heads.0.weights"]
     steps: Sequence[np.ndarray] = [change.experts["heads.0.weights"] - base.experts["heads.0.weights"] for change in changes]
     np.testing.assert_allclose(step, steps[0] + steps[1], atol=1e-5)
-    gram = [change.experts["ridge.gram"][0] - base.experts["ridge.gram"][0] for change in changes]
-    np.testing.assert_allclose(joined["ridge.gram"][0], base.experts["ridge.gram"][0] + gram[0] + gram[1], rtol=1e-6)
+    gram = [change.experts["analytic.gram"][0] - base.experts["analytic.gram"][0] for change in changes]
+    np.testing.assert_allclose(joined["analytic.gram"][0], base.experts["analytic.gram"][0] + gram[0] + gram[1], rtol=1e-6)
 
 
 def test_contributions_of_a_change_that_all_have_seen_leave_sums_in_bounds() -> None:

@@ -1,7 +1,7 @@
 """The two-speed mixture: networks that learn in steps of many rows, and experts that learn from every row as its label comes.
 
-Everything that goes row by row (neighbours, linear heads, recency, forests, ridge, mixture) is done for all rows of a round,
-in their order, by every shard alike: their copies stay equal bit for bit, and any one of them is the version's. The networks,
+Everything that goes row by row (neighbours, linear heads, recency, forests, closed forms, mixture) is done for all rows of a
+round, in their order, by every shard alike: their copies stay equal bit for bit, and any one of them is the version's. The networks,
 which are the slow part, are learned by each shard on its own rows and averaged. So shards share the work without taking turns
 in what depends on the order. docs/decisions/0009-ensemble.md tells how it came about.
 
@@ -20,8 +20,8 @@ from actors.learning.inputs import InputLayout
 from actors.learning.labels import codes_of, label_dtype
 from actors.learning.learner import Findings, LocalRound
 from actors.learning.models.config import ModelConfig
+from actors.learning.models.ensemble import analytic, lasting, mixture, pending, quantiles, recency, value_mixture
 from actors.learning.models.ensemble import experts as ask
-from actors.learning.models.ensemble import lasting, mixture, pending, quantiles, recency, ridge, value_mixture
 from actors.learning.models.ensemble.bodies import LASTING, RECENT, Bodies, stacks_of
 from actors.learning.models.ensemble.evidence import Widening
 from actors.learning.models.ensemble.experts import Experts, Rows
@@ -45,7 +45,7 @@ _REPLAYED = 4  # remembered rows for each new one, where no replay shard says ho
 _REHEARSAL_SEED = 6
 _REHEARSED_EVERY, _LEAST_REHEARSED = 8, 4  # rows
 # Loops change these, or are to be given one kind of array: those of a version may be read-only.
-_TAKEN_BY_COPY = ("heads.", "pairs.", "recency.", "forest.", "ridge.", "mixture.", "quantiles.", "evidence.")
+_TAKEN_BY_COPY = ("heads.", "pairs.", "recency.", "forest.", "analytic.", "mixture.", "quantiles.", "evidence.")
 
 
 class EnsembleReader:
@@ -288,7 +288,7 @@ class EnsembleLearner(EnsembleReader):
         lasting.add(p, x_TV, np.array(codes_of(work.train_y_N)), room, rng)
 
     def _remember(self, experts: Experts, train: Rows, targets: Targets, embedding_TBU: np.ndarray, work: LocalRound) -> None:
-        """The memory, the edges, the forests and the ridge after these rows."""
+        """The memory, the edges, the forests and the closed forms after these rows."""
         parts, before = experts.parts, self._state.rows
         after, room = before + len(targets), self._memory_rows
         key = work.train_row_N[-1:]
@@ -304,7 +304,7 @@ class EnsembleLearner(EnsembleReader):
             return
         if quantiles.is_due(before, after):
             parts["quantiles.codes"] = self._widening.edges(quantiles.edges_of(x_MD, quantiles.CODE_EDGES + 2)[:, 1:-1].copy())
-        ridge.learn(parts, self._aim, experts.random_features(train), targets, before, after)
+        analytic.learn(parts, self._aim, experts.random_features(train), targets, before, after)
 
     def _learn_slowly(self, experts: Experts, train: Rows, targets: Targets, work: LocalRound) -> None:
         """The networks, on this shard's rows of the round, and the increments of the statistics."""

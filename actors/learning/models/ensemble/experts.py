@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.learning.models.ensemble import forest, heads, mixture, neighbours, pairs, quantiles, recency, ridge
+from actors.learning.models.ensemble import analytic, forest, heads, mixture, neighbours, pairs, quantiles, recency
 from actors.learning.models.ensemble.bodies import Bodies, Stack
 from actors.learning.models.ensemble.compiled import compiled
 from actors.learning.models.ensemble.evidence import Widening, places
@@ -25,7 +25,7 @@ _CLIP = 6.0
 
 
 def count(aim: int, embeddings: int, has_pairs: bool) -> int:
-    global_ones = 0 if aim == SCORES else forest.EXPERTS + len(ridge.DECAYS)
+    global_ones = 0 if aim == SCORES else forest.EXPERTS + len(analytic.DECAYS)
     return int(_heads(embeddings, has_pairs).stop) + recency.EXPERTS + global_ones
 
 
@@ -112,7 +112,7 @@ class Experts:
         self._bodies, self._stacks, self._widening, self._aim, self.memory = bodies, stacks, widening, widening.aim, memory
         x_MD = parts["memory.x"]
         self._z_MD, self._raw_MD = self.views.standardised(x_MD), self.views.centred(x_MD)
-        self._projection = ridge.projection(x_MD.shape[1])
+        self._projection = analytic.projection(x_MD.shape[1])
 
     def said(
         self, rows: Rows, train: Rows, targets: Targets, upto_N: np.ndarray, known_K: np.ndarray
@@ -140,12 +140,12 @@ class Experts:
                 p, self._aim, self.views.code_edges_DB, rows.x_ND, train.x_ND, self.memory, targets, upto_N, said_NEK, first
             )
             first += forest.EXPERTS
-            ridge.predict(p, self._aim, self.random_features(rows), said_NEK, first)
+            analytic.predict(p, self._aim, self.random_features(rows), said_NEK, first)
         mixture.to_logs(self._aim, said_NEK)
         return said_NEK, np.ascontiguousarray(embedding_BTU[:EMBEDDED].transpose(1, 0, 2))
 
     def random_features(self, rows: Rows) -> np.ndarray:
-        return ridge.features(rows.z_ND, self._projection)
+        return analytic.features(rows.z_ND, self._projection)
 
     def _slow(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Embeddings [B, N, U] and outputs [B, N, K] of all networks."""

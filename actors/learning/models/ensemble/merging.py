@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from actors.learning.models.ensemble import evidence, mixture, recency, ridge
+from actors.learning.models.ensemble import analytic, evidence, mixture, recency
 from actors.learning.models.ensemble.parts import EMBEDDED_ROWS, KNOWN_ROUNDS, Parts, memory_rows, widened
 
 _STEPPED = ("heads.", "pairs.", "recency.follows", "mixture.")
@@ -45,8 +45,8 @@ def _joined(parts: Parts, base: Mapping[str, np.ndarray], change: Mapping[str, n
     joined["mixture.trust"] = trust / trust.sum(axis=-1, keepdims=True)
     if base and "mixture.squares" in base:
         mixture.bound(joined)
-    for name in ("ridge.gram", "ridge.moment") if base and "ridge.gram" in parts else ():
-        kept = np.array(ridge.DECAYS)[:, None, None] ** rows
+    for name in ("analytic.gram", "analytic.moment") if base and "analytic.gram" in parts else ():
+        kept = np.array(analytic.DECAYS)[:, None, None] ** rows
         joined[name] = parts[name] * kept + (change[name] - base[name] * kept)
     if change["rounds"][-1] > parts["rounds"][-1]:
         joined["recency.last"] = change["recency.last"]

@@ -34,14 +34,14 @@ from typing import Any
 
 import numpy as np
 
+from actors.learning.models.ensemble.analytic import DECAYS
 from actors.learning.models.ensemble.compiled import compiled
-from actors.learning.models.ensemble.ridge import DECAYS
 from actors.learning.models.ensemble.targets import CLASSES, SCORES, answer, error
 
 RATES_R = np.array([0.1, 0.01, 0.1], np.float32)  # exponentiated gradients, then scaled ones
 _SCALED, _SQUARES_KEPT = 2, np.float32(0.999)
 SHARES_Q = np.array([1e-3, 1e-2], np.float32)
-RIDGES = len(DECAYS)  # the last of the experts
+ANALYTIC = len(DECAYS)  # the last of the experts
 MIXTURES = len(RATES_R) + len(SHARES_Q) + 1
 READINGS = 2  # of labels: by what the experts said, and by what they say anew
 SAID, ANEW = range(READINGS)
@@ -62,7 +62,7 @@ def fresh(experts: int) -> dict[str, np.ndarray]:
     """The weights before the first label, float32: all that follow the stream count alike, for rare classes the lasting mixture
     half of it, and the second layer is far ahead there, since few rows show how it stands.
 
-    The lasting mixture asks the ridge that forgets nothing, and the others as they prove to know what it does not.
+    The lasting mixture asks the closed form that forgets nothing, and the others as they prove to know what it does not.
     """
     second_CX = np.zeros((CONTEXTS, MIXTURES), np.float32)
     second_CX[0, :-1] = 1.0 / (MIXTURES - 1)
@@ -71,7 +71,7 @@ def fresh(experts: int) -> dict[str, np.ndarray]:
     standing_CVY = np.zeros((CONTEXTS, READINGS, MIXTURES + 1), np.float32)
     standing_CVY[1:, :, -1] = _AHEAD
     lasting_E = np.zeros(experts, np.float32)
-    lasting_E[-RIDGES] = 1.0
+    lasting_E[-ANALYTIC] = 1.0
     return {
         "mixture.weights": np.full((READINGS, len(RATES_R), experts), 1.0 / experts, np.float32),
         "mixture.squares": np.zeros((READINGS, _SCALED, experts), np.float32),

@@ -3,7 +3,7 @@
 rounds              the last labelled row of each of the latest rounds that were learned
 memory.*            the latest labelled rows: x, y, row; and embedding, of fewer
 quantiles.*         edges, once there have been enough rows
-evidence.*, heads.*, pairs.*, recency.*, forest.*, ridge.*, lasting.*     see the files of those names
+evidence.*, heads.*, pairs.*, recency.*, forest.*, analytic.*, lasting.*     see the files of those names
 mixture.*           how far each expert is trusted
 pending.*           what was said of rows whose labels have not come: row; said, by the experts; mixed, by the mixtures
 """
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from actors.learning.models.ensemble import forest, heads, mixture, pairs, recency, ridge, value_mixture
+from actors.learning.models.ensemble import analytic, forest, heads, mixture, pairs, recency, value_mixture
 from actors.learning.models.ensemble.bodies import HIDDEN
 from actors.learning.models.ensemble.evidence import Widening
 from actors.learning.models.ensemble.quantiles import HATS
@@ -27,8 +27,8 @@ KNOWN_ROUNDS = 64
 _FOLLOWED_CLASSES = 256
 _CLASS_AXES = {
     "heads.values.weights": (2,), "heads.values.squares": (2,), "heads.hats.weights": (2,), "heads.hats.squares": (2,),
-    "recency.sums": (1,), "recency.weights": (1,), "recency.follows": (0, 1), "lasting.seen": (0,), "ridge.moment": (2,),
-    "ridge.solution": (2,), "forest.leaf": (3,),
+    "recency.sums": (1,), "recency.weights": (1,), "recency.follows": (0, 1), "lasting.seen": (0,), "analytic.moment": (2,),
+    "analytic.solution": (2,), "forest.leaf": (3,),
 }  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def fresh(widening: Widening, outputs: int, embeddings: int, experts: int, label
     for name, shape in linear.items():
         parts |= {f"{name}.weights": np.zeros(shape, np.float32), f"{name}.squares": np.zeros(shape, np.float32)}
     if aim != SCORES:
-        parts |= forest.empty(outputs) | ridge.empty(outputs)
+        parts |= forest.empty(outputs) | analytic.empty(inputs, outputs)
     if widening.columns:
         parts |= widening.empty()
     if widening.has_pairs:
