@@ -70,7 +70,7 @@ def test_the_order_of_rows_makes_no_difference_where_nothing_fades() -> None:
     assert (said(one, x_ND)[:, 0].argmax(axis=1) == said(other, x_ND)[:, 0].argmax(axis=1)).mean() > 0.99
 
 
-@pytest.mark.parametrize("inputs", [3, 200])
+@pytest.mark.parametrize("inputs", [3, 300])
 def test_values_are_estimated_by_a_line_and_by_what_bends_it(inputs: int) -> None:
     """Of so many features that they are not told as they are, random ones say less, but more than the mean."""
     rng = np.random.default_rng(9)

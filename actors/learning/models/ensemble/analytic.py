@@ -18,7 +18,7 @@ import numpy as np
 from actors.learning.models.ensemble.targets import CLASSES, Targets
 
 DECAYS = (1.0, 0.999)
-_FEATURES, _MOST_VALUES = 256, 128
+_FEATURES, _MOST_VALUES = 256, 256
 _BANDWIDTH = 1.5
 _RIDGE, _SHRUNK = 1e-3, 0.1
 _SOLVED_EVERY_ROWS, _EARLY_ROWS, _SOLVED_EARLY_EVERY_ROWS = 256, 2048, 32
@@ -32,7 +32,7 @@ def projection(inputs: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def features(z_ND: np.ndarray, projected: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """float32 [N, R]. Of more than 128 features only what is random is told."""
+    """float32 [N, R]. Of more than 256 features only what is random is told."""
     directions_DF, phase_F = projected
     told = [np.cos(z_ND @ directions_DF + phase_F), np.ones((len(z_ND), 1), np.float32)]
     return np.concatenate([z_ND, *told] if z_ND.shape[1] <= _MOST_VALUES else told, axis=1)

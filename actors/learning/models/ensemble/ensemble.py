@@ -1,9 +1,9 @@
 """The two-speed mixture: networks that learn in steps of many rows, and experts that learn from every row as its label comes.
 
 Everything that goes row by row (neighbours, linear heads, recency, forests, closed forms, mixture) is done for all rows of a
-round, in their order, by every shard alike: their copies stay equal bit for bit, and any one of them is the version's. The networks,
-which are the slow part, are learned by each shard on its own rows and averaged. So shards share the work without taking turns
-in what depends on the order. docs/decisions/0009-ensemble.md tells how it came about.
+round, in their order, by every shard alike: their copies stay equal bit for bit, and any one of them is the version's. The
+networks, which are the slow part, are learned by each shard on its own rows and averaged. So shards share the work without
+taking turns in what depends on the order. docs/decisions/0009-ensemble.md tells how it came about.
 
 Shapes: N rows to predict, T labelled rows, D features, E experts, K outputs.
 """

@@ -11,9 +11,9 @@ the standing of each: how often it was right of late and how likely it found the
 behind the best of them.
 
 A mixture that follows the stream forgets whom to ask about what the stream does not show now. So one more mixture of the
-first layer learns only from remembered rows, and the second layer has weights of their own for rows which that one takes for a
-class that has become rare: they learn from new rows and remembered ones alike. Such rows it answers alone, until the stream
-has shown that classes which become rare come back: only then do its labels tell who is right about them.
+first layer learns only from remembered rows, and the second layer has weights of their own for rows of which that one is sure
+that they are of a class that has become rare: they learn from new rows and remembered ones alike. Such rows it answers alone,
+until the stream has shown that classes which become rare come back: only then do its labels tell who is right about them.
 
 Labels that come late can be read in two ways, and there are mixtures for each. By what the experts *said* when the row was
 predicted: that is what they are worth so many rows behind. But after a change nobody has said anything true until the first
@@ -45,10 +45,10 @@ ANALYTIC = len(DECAYS)  # the last of the experts
 MIXTURES = len(RATES_R) + len(SHARES_Q) + 1
 READINGS = 2  # of labels: by what the experts said, and by what they say anew
 SAID, ANEW = range(READINGS)
-CONTEXTS = 4  # ordinary; and by how sure the lasting mixture is of a class that has become rare
+CONTEXTS = 2  # ordinary; and the lasting mixture is sure of a class that has become rare
 _RARE_NEW_RATE = np.float32(1e-3)
 _SECOND_RATE, _RARE_RATE, _LASTING_RATE = np.float32(1e-3), np.float32(1e-1), np.float32(3e-2)
-_RARE, _UNSURE, _SURE = np.float32(0.2), np.float32(0.5), np.float32(0.8)
+_RARE, _SURE = np.float32(0.2), np.float32(0.8)
 _STANDING_KEPT, _LEAST_LIKELY = np.float32(0.9995), np.float32(0.01)
 _STANDING_RATE, _RARE_STANDING_RATE = np.float32(0.02), np.float32(0.05)
 _RIGHT = np.float32(2)  # what a right answer counts beside the log of its likelihood
@@ -178,9 +178,8 @@ def _mixed(
     context = 0
     if aim == CLASSES:
         likely = np.argmax(p_YK[rates + hedges])
-        if rarity_K[likely] < _RARE:
-            sure = p_YK[rates + hedges, likely]
-            context = 1 if sure < _UNSURE else 2 if sure < _SURE else 3
+        if rarity_K[likely] < _RARE and p_YK[rates + hedges, likely] >= _SURE:
+            context = 1
     out_K[:] = np.float32(0)
     for x in range(rates + hedges + 1):
         mean, counted = np.float32(0), 0
