@@ -304,7 +304,7 @@ class EnsembleLearner(EnsembleReader):
             return
         if quantiles.is_due(before, after):
             parts["quantiles.codes"] = self._widening.edges(quantiles.edges_of(x_MD, quantiles.CODE_EDGES + 2)[:, 1:-1].copy())
-        analytic.learn(parts, self._aim, experts.random_features(train), targets, before, after)
+        analytic.learn(parts, self._aim, experts.analytic_features(train), targets, before, after)
 
     def _learn_slowly(self, experts: Experts, train: Rows, targets: Targets, work: LocalRound) -> None:
         """The networks, on this shard's rows of the round, and the increments of the statistics."""

@@ -140,11 +140,11 @@ class Experts:
                 p, self._aim, self.views.code_edges_DB, rows.x_ND, train.x_ND, self.memory, targets, upto_N, said_NEK, first
             )
             first += forest.EXPERTS
-            analytic.predict(p, self._aim, self.random_features(rows), said_NEK, first)
+            analytic.predict(p, self._aim, self.analytic_features(rows), said_NEK, first)
         mixture.to_logs(self._aim, said_NEK)
         return said_NEK, np.ascontiguousarray(embedding_BTU[:EMBEDDED].transpose(1, 0, 2))
 
-    def random_features(self, rows: Rows) -> np.ndarray:
+    def analytic_features(self, rows: Rows) -> np.ndarray:
         return analytic.features(rows.z_ND, self._projection)
 
     def _slow(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
