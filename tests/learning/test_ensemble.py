@@ -278,11 +278,12 @@ def test_what_ids_are_worth_is_added_up() -> None:
     assert (answer_N == y_N)[1_000:].mean() > 0.66  # 0.736 by who knows what each is worth
 
 
-def test_values_are_estimated_far_better_than_by_their_mean() -> None:
+@pytest.mark.parametrize("delay", [0, 256])
+def test_values_are_estimated_far_better_than_by_their_mean(delay: int) -> None:
     x_ND, y_N = quadratic(3_000)
-    answer_N, _, _ = learned(x_ND, y_N, VALUES)
+    answer_N, _, _ = learned(x_ND, y_N, VALUES, delay=delay)
     error_N = np.abs(answer_N - y_N)
-    assert error_N[1_500:].mean() < 0.25 * np.abs(y_N - y_N.mean()).mean()
+    assert error_N[1_500:].mean() < 0.1 * np.abs(y_N - y_N.mean()).mean()  # 0.05 is noise
 
 
 def test_scores_of_answers_teach_which_answer_is_right() -> None:

@@ -53,7 +53,7 @@ _STANDING_KEPT, _LEAST_LIKELY = np.float32(0.9995), np.float32(0.01)
 _STANDING_RATE, _RARE_STANDING_RATE = np.float32(0.02), np.float32(0.05)
 _RIGHT = np.float32(2)  # what a right answer counts beside the log of its likelihood
 _AHEAD, _RETURNS_RATE, _RETURNS_COUNT = np.float32(6), np.float32(1e-3), np.float32(10)
-_LATE, _HEDGE_RATE = np.float32(2), np.float32(1e-2)  # the latter: as large as a hedge's step counts where labels are late
+_LATE, _HEDGE_RATE = np.float32(2), np.float32(1e-2)
 _LEAST_WEIGHT, _MOST_WEIGHT = np.float32(1e-4), np.float32(4)  # of an expert by exponentiated gradients
 _SMOOTHED, _SMOOTHED_MIXTURE = np.float32(0.02), np.float32(1e-3)
 
@@ -241,6 +241,12 @@ def late(rate: Any, age: float) -> Any:
 
 
 @compiled
+def late_hedge(age: float) -> Any:
+    """The same of a hedge's step, which counts as one of size 0.01."""
+    return late(_HEDGE_RATE, age) / _HEDGE_RATE
+
+
+@compiled
 def _learn(
     aim: int,
     log_EK: np.ndarray,
@@ -278,7 +284,7 @@ def _learn(
                 s = r - len(rates_R) + _SCALED
                 squares_SE[s, e] = square = _SQUARES_KEPT * squares_SE[s, e] + slope * slope
                 weights_RE[r, e] -= late(rates_R[r] / np.sqrt(square + np.float32(1)), age) * slope
-    heeded = late(_HEDGE_RATE, age) / _HEDGE_RATE
+    heeded = late_hedge(age)
     for q in range(len(shares_Q)):
         total = np.float32(0)
         for e in range(experts):

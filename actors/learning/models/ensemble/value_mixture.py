@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from actors.learning.models.ensemble.compiled import compiled
+from actors.learning.models.ensemble.mixture import late_hedge
 from actors.learning.models.ensemble.targets import SQUARED
 
 FORGETS_J = np.array([0.99, 0.999, 0.9999], np.float32)
@@ -88,7 +89,7 @@ def mix_values(
     for n in range(rows + 1):
         while t < (upto_N[n] if n < rows else len(value_T)):
             if is_judged_T[t]:
-                value, step = value_T[t], 1.0 / (1.0 + age_T[t])
+                value, step = value_T[t], late_hedge(age_T[t])
                 _mixed(said_TE[t], weights_JE, trust_QE, top_X, beyond_E, mixed_X)
                 total = np.float32(0)
                 for x in range(len(top_X)):
