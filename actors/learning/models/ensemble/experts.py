@@ -221,16 +221,16 @@ class Experts:
             heads.dense_heads(self._aim, x_NF, x_TF, *labels, upto_N, known_K, *learned, said_NEK, first)
             first += len(heads.STEPS_H4)
         learned = p["heads.values.weights"], p["heads.values.squares"], heads.VALUE_STEPS_H4
-        seen = *self._values(test), *self._values(train)
+        seen = _both(self._values, test, train)
         heads.sparse_heads(self._aim, *seen, *labels, upto_N, known_K, *learned, said_NEK, first)
         first += len(heads.VALUE_STEPS_H4)
         if self.views.hat_edges_DB is not None:
             learned = p["heads.hats.weights"], p["heads.hats.squares"], heads.STEPS_H4
-            seen = *self._hats(test), *self._hats(train)
+            seen = _both(self._hats, test, train)
             heads.sparse_heads(self._aim, *seen, *labels, upto_N, known_K, *learned, said_NEK, first)
         first += len(heads.STEPS_H4)
         if self._widening.has_pairs:
-            paired = *self._paired(test), *self._paired(train)
+            paired = _both(self._paired, test, train)
             vectors, squares = p["pairs.vectors"], p["pairs.squares"]
             pairs.pairs(self._aim, *paired, *labels[:2], upto_N, pairs.RATES_P, vectors, squares, said_NEK, first)
             first += pairs.EXPERTS
@@ -267,6 +267,14 @@ def _answers(aim: int, out_BNK: np.ndarray, known_K: np.ndarray, said_NEK: np.nd
     for b in range(out_BNK.shape[0]):
         for n in range(out_BNK.shape[1]):
             answer(aim, out_BNK[b, n], known_K, said_NEK[n, b])
+
+
+def _both(
+    view: Callable[[Rows], tuple[np.ndarray, np.ndarray]], test: Rows, train: Rows
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of rows to predict, then of labelled ones, which may be the same."""
+    seen = view(test)
+    return *seen, *(seen if train is test else view(train))
 
 
 def _with_one(x_NV: np.ndarray) -> np.ndarray:
